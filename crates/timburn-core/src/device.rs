@@ -1,0 +1,160 @@
+//! Devices by name: `auto`, `flex`, `cuda:1`, `wgpu`, … parsed at run time, checked against what this build has.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::{Device, DeviceType, Tensor};
+
+use crate::error::{DeviceError, Result};
+use crate::suggest::nearest;
+
+/// A backend that a timburn build may have. The order is the order of preference of `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    /// Name on the command line, and of the cargo feature.
+    pub name: &'static str,
+    /// Whether this build has it.
+    pub compiled: bool,
+    /// What it is.
+    pub description: &'static str,
+}
+
+/// Every backend timburn knows, the fastest kind first.
+pub const BACKENDS: [Backend; 9] = [
+    Backend { name: "cuda", compiled: cfg!(feature = "cuda"), description: "NVIDIA GPUs through CUDA" },
+    Backend { name: "rocm", compiled: cfg!(feature = "rocm"), description: "AMD GPUs through ROCm" },
+    Backend { name: "metal", compiled: cfg!(feature = "metal"), description: "Apple GPUs through Metal" },
+    Backend { name: "vulkan", compiled: cfg!(feature = "vulkan"), description: "GPUs through Vulkan (SPIR-V)" },
+    Backend { name: "wgpu", compiled: cfg!(feature = "wgpu"), description: "GPUs through wgpu, graphics API chosen by it" },
+    Backend { name: "webgpu", compiled: cfg!(feature = "webgpu"), description: "GPUs through wgpu and WGSL shaders" },
+    Backend { name: "flex", compiled: cfg!(feature = "flex"), description: "CPU, pure Rust" },
+    Backend { name: "cpu", compiled: cfg!(feature = "cpu"), description: "CPU through CubeCL and LLVM" },
+    Backend { name: "ndarray", compiled: cfg!(feature = "ndarray"), description: "CPU through ndarray (deprecated by Burn)" },
+];
+
+/// Names of the backends this build has, in the order of [`BACKENDS`].
+pub fn compiled() -> Vec<&'static str> {
+    BACKENDS.iter().filter(|backend| backend.compiled).map(|backend| backend.name).collect()
+}
+
+/// Opens the device called `name`: `auto`, or a backend's name with an optional index (`cuda`, `cuda:1`).
+///
+/// `auto` takes the first of [`BACKENDS`] that is compiled in and comes up. A GPU is brought up here, so that a missing driver is an
+/// error now and not a panic later.
+///
+/// # Errors
+/// [`DeviceError`] for an unknown name, a backend that is not compiled in (naming the feature), an index out of range, or a driver
+/// that does not come up.
+pub fn open_device(name: &str) -> Result<Device> {
+    if name == "auto" {
+        let mut failure = unknown(name);
+        for backend in BACKENDS.iter().filter(|backend| backend.compiled) {
+            match open(backend, None, backend.name) {
+                Ok(device) => return Ok(device),
+                Err(error) => failure = error,
+            }
+        }
+        return Err(failure.into());
+    }
+    let (base, index) = match name.split_once(':') {
+        Some((base, digits)) => (base, Some(digits.parse::<usize>().map_err(|_| unknown(name))?)),
+        None => (name, None),
+    };
+    let backend = BACKENDS.iter().find(|backend| backend.name == base).ok_or_else(|| unknown(name))?;
+    if !backend.compiled {
+        return Err(DeviceError::NotCompiled { name: name.into(), feature: backend.name, compiled: compiled() }.into());
+    }
+    Ok(open(backend, index, name)?)
+}
+
+fn unknown(name: &str) -> DeviceError {
+    let known = BACKENDS.iter().map(|backend| backend.name).chain(["auto"]);
+    DeviceError::Unknown { name: name.into(), nearest: nearest(name, known), compiled: compiled() }
+}
+
+fn open(backend: &Backend, index: Option<usize>, name: &str) -> Result<Device, DeviceError> {
+    let unavailable = |reason| DeviceError::Unavailable { name: name.into(), reason };
+    // Burn reports a missing driver by panicking; a user's machine must not end the process.
+    let devices: Vec<Device> = quietly(|| devices_of(backend.name)).map_err(unavailable)?;
+    let found = devices.len();
+    let device = devices.into_iter().nth(index.unwrap_or(0));
+    let device = device.ok_or(DeviceError::NoSuchIndex { name: name.into(), backend: backend.name, found })?;
+    let probe = device.clone();
+    quietly(move || Tensor::<1>::ones([1], &probe).into_data()).map_err(unavailable)?;
+    Ok(device)
+}
+
+/// Runs `work`, turning a panic into its message and keeping the panic hook from printing.
+fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    std::panic::set_hook(hook);
+    outcome.map_err(|panic| panic_message(panic.as_ref()))
+}
+
+/// The text of a caught panic.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no reason given").lines().next().unwrap_or_default().to_owned()
+}
+
+fn devices_of(name: &str) -> Vec<Device> {
+    let kind = match name {
+        #[cfg(feature = "cuda")]
+        "cuda" => DeviceType::Cuda,
+        #[cfg(feature = "rocm")]
+        "rocm" => DeviceType::Rocm,
+        #[cfg(feature = "metal")]
+        "metal" => DeviceType::Metal,
+        #[cfg(feature = "vulkan")]
+        "vulkan" => DeviceType::Vulkan,
+        #[cfg(feature = "wgpu")]
+        "wgpu" => DeviceType::Wgpu,
+        #[cfg(feature = "webgpu")]
+        "webgpu" => DeviceType::WebGpu,
+        #[cfg(feature = "flex")]
+        "flex" => DeviceType::Flex,
+        #[cfg(feature = "cpu")]
+        "cpu" => DeviceType::Cpu,
+        #[cfg(feature = "ndarray")]
+        "ndarray" => DeviceType::NdArray,
+        _ => return Vec::new(),
+    };
+    #[allow(unreachable_code, reason = "unreachable only in a build without any backend")]
+    Device::enumerate(kind).into_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+
+    fn error(name: &str) -> DeviceError {
+        match open_device(name) {
+            Err(Error::Device(error)) => error,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn unknown_names_list_what_is_compiled_in() {
+        let text = error("flx").to_string();
+        assert!(text.contains("did you mean `flex`") && text.contains("compiled in: flex"), "{text}");
+        assert!(matches!(error("flex:x"), DeviceError::Unknown { .. }));
+        assert!(matches!(error(""), DeviceError::Unknown { .. }));
+    }
+
+    #[test]
+    #[cfg(not(feature = "cuda"))]
+    fn a_backend_left_out_names_its_feature() {
+        assert!(error("cuda:0").to_string().contains("--features cuda"));
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn flex_is_always_there_and_alone() {
+        assert!(open_device("flex").is_ok() && open_device("flex:0").is_ok() && open_device("auto").is_ok());
+        assert_eq!(error("flex:7"), DeviceError::NoSuchIndex { name: "flex:7".into(), backend: "flex", found: 1 });
+    }
+}

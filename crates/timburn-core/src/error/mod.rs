@@ -1,0 +1,73 @@
+//! One error type for the whole library. Every value names the thing it is about: path, tensor, key, device, expected and found.
+
+mod device;
+mod image;
+mod model;
+mod weights;
+
+pub use device::DeviceError;
+pub use image::{ImageError, ImageFault};
+pub use model::ModelError;
+pub use weights::{KeyMismatch, ShapeMismatch, WeightsError};
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// `Result` with timburn's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Anything that can go wrong in timburn through a user, a file, the network or a device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A device that does not exist, is not compiled in or does not come up.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A model or class list that does not exist or cannot be built as asked.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A picture that cannot be decoded safely.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Weights that cannot be found, verified, read or applied.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The operating system refused a file.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried, as an infinitive: `read`, `create`, `rename`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// An argument outside its range.
+    #[error("{name} = {value}: expected {expected}")]
+    Argument {
+        /// Name of the argument or key.
+        name: &'static str,
+        /// The value found.
+        value: String,
+        /// The range or set expected.
+        expected: String,
+    },
+}
+
+impl Error {
+    /// Wraps an [`io::Error`] with what was tried and on which path.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// The process exit code that belongs to this error: 1 run time, 2 usage or configuration, 3 data, 4 weights.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Io { .. } => 1,
+            Self::Device(_) | Self::Model(_) | Self::Argument { .. } => 2,
+            Self::Image(_) => 3,
+            Self::Weights(_) => 4,
+        }
+    }
+}
