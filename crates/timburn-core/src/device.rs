@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::tensor::{Device, DeviceType, Tensor};
+use burn::tensor::{Device, DeviceType, Tensor, TensorData};
 
 use crate::error::{DeviceError, Result};
 use crate::suggest::nearest;
@@ -40,11 +40,12 @@ pub fn compiled() -> Vec<&'static str> {
 /// Opens the device called `name`: `auto`, or a backend's name with an optional index (`cuda`, `cuda:1`).
 ///
 /// `auto` takes the first of [`BACKENDS`] that is compiled in and comes up. A GPU is brought up here, so that a missing driver is an
-/// error now and not a panic later.
+/// error now and not a panic later, and multiplies small matrices: Burn 0.22's SPIR-V compiler silently yields zeros on drivers without
+/// `VK_KHR_workgroup_memory_explicit_layout` (see `docs/vulkan.md`).
 ///
 /// # Errors
-/// [`DeviceError`] for an unknown name, a backend that is not compiled in (naming the feature), an index out of range, or a driver
-/// that does not come up.
+/// [`DeviceError`] for an unknown name, a backend that is not compiled in (naming the feature), an index out of range, a driver that does
+/// not come up, or a device that multiplies wrongly.
 pub fn open_device(name: &str) -> Result<Device> {
     if name == "auto" {
         let mut failure = unknown(name);
@@ -80,8 +81,31 @@ fn open(backend: &Backend, index: Option<usize>, name: &str) -> Result<Device, D
     let device = devices.into_iter().nth(index.unwrap_or(0));
     let device = device.ok_or(DeviceError::NoSuchIndex { name: name.into(), backend: backend.name, found })?;
     let probe = device.clone();
-    quietly(move || Tensor::<1>::ones([1], &probe).into_data()).map_err(unavailable)?;
+    let worst = quietly(move || worst_product(&probe)).map_err(unavailable)?;
+    if worst > 1e-2 {
+        return Err(DeviceError::WrongResults { name: name.into(), reason: format!("a product of small matrices is off by {worst:.1}") });
+    }
     Ok(device)
+}
+
+/// Largest error of some matrix products on `device`. The shapes are ones for which autotune has picked the faulty kernels.
+fn worst_product(device: &Device) -> f32 {
+    let mut worst = 0f32;
+    for (rows, inner, columns) in [(8, 10, 16), (64, 10, 8)] {
+        let values = |count: usize| -> Vec<f32> { (0..count).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect() };
+        let (a, b) = (values(rows * inner), values(columns * inner));
+        let tensor = |values: &[f32], shape| Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), device);
+        let product = tensor(&a, [rows, inner]).matmul(tensor(&b, [columns, inner]).transpose()).into_data();
+        let found: Vec<f32> = product.convert::<f32>().try_to_vec().unwrap_or_default();
+        let expected = (0..rows * columns).map(|i| {
+            let (row, column) = (i / columns, i % columns);
+            a[row * inner..][..inner].iter().zip(&b[column * inner..]).map(|(x, y)| x * y).sum::<f32>()
+        });
+        // Low-precision matrix units (TF32) stay within a hundredth here.
+        let error = expected.zip(found.iter().chain(std::iter::repeat(&f32::INFINITY))).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        worst = worst.max(error);
+    }
+    worst
 }
 
 /// Runs `work`, turning a panic into its message and keeping the panic hook from printing.

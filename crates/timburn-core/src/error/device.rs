@@ -40,4 +40,15 @@ pub enum DeviceError {
         /// What the backend said.
         reason: String,
     },
+    /// The device computes wrong results: see [`open_device`](crate::open_device).
+    #[error(
+        "device `{name}` computes wrong results ({reason}): its driver lacks VK_KHR_workgroup_memory_explicit_layout, without which Burn's \
+         SPIR-V compiler is faulty; use a build with the feature `wgpu` instead of `vulkan`, or `--device flex`"
+    )]
+    WrongResults {
+        /// The name as given.
+        name: String,
+        /// What was computed.
+        reason: String,
+    },
 }

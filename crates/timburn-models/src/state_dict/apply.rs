@@ -6,7 +6,8 @@ use timburn_core::{Error, Result, WeightsError};
 
 use super::{KeyPath, ParameterInfo, StateDict, parameters};
 
-/// Returns `model` with the tensors of `dict`, cast to the model's element type. All or nothing: `model` itself is not touched.
+/// Returns `model` with the tensors of `dict`, cast to the model's element type (which is logged). All or nothing: `model` itself is not
+/// touched.
 ///
 /// Strict: every tensor of the model must be in `dict` with its shape, and nothing else may be in it but PyTorch's
 /// `num_batches_tracked`, which inference and training with a fixed momentum do not need.
@@ -17,6 +18,9 @@ pub fn load_state_dict<M: Module>(model: &M, dict: &StateDict) -> Result<M> {
     let mismatch = compare(&parameters(model), dict);
     if !mismatch.is_empty() {
         return Err(WeightsError::Mismatch(Box::new(mismatch)).into());
+    }
+    for dtype in dict.cast_from() {
+        log::info!("{}: {dtype:?} weights are cast to the model's type", dict.name);
     }
     let mut load = Load { path: KeyPath::default(), dict, failure: None };
     let loaded = model.clone().map(&mut load);

@@ -1,0 +1,36 @@
+//! The one pixel format of timburn's pictures.
+
+use crate::resize::Region;
+
+/// A picture of 8-bit RGB pixels.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rgb8Image {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `[height, width, 3]`, red first, rows from the top.
+    pub pixels: Vec<u8>,
+}
+
+impl std::fmt::Debug for Rgb8Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Rgb8Image({}×{})", self.width, self.height)
+    }
+}
+
+impl Rgb8Image {
+    /// A picture from its pixels; `None` unless there are `width * height * 3` bytes.
+    pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Option<Self> {
+        let expected = width.checked_mul(height).and_then(|count| count.checked_mul(3))?;
+        (pixels.len() == expected).then_some(Self { width, height, pixels })
+    }
+
+    /// The pixels of `region`, cut off where it reaches beyond the picture.
+    pub fn crop(&self, region: Region) -> Self {
+        let (left, top) = (region.left.min(self.width), region.top.min(self.height));
+        let (width, height) = (region.width.min(self.width - left), region.height.min(self.height - top));
+        let rows = (top..top + height).flat_map(|y| &self.pixels[(y * self.width + left) * 3..][..width * 3]);
+        Self { width, height, pixels: rows.copied().collect() }
+    }
+}

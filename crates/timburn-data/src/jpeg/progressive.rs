@@ -1,0 +1,167 @@
+//! Progressive scans: the coefficients of a band, or one more bit of them (T.81, annex G; libjpeg's `jdphuff.c`).
+
+use timburn_core::error::ImageFault;
+
+use super::corrupt;
+use super::frame::{Frame, Scan};
+use super::huffman::{Bits, Huffman, Tables, ZIGZAG};
+use super::scan::Restarts;
+
+/// Decodes one scan into the coefficients of its components and returns the number of bytes used.
+pub(super) fn decode(frame: &mut Frame, scan: &Scan, tables: &Tables, data: &[u8]) -> Result<usize, ImageFault> {
+    if scan.start == 0 { decode_dc(frame, scan, tables, data) } else { decode_ac(frame, scan, tables, data) }
+}
+
+fn decode_dc(frame: &mut Frame, scan: &Scan, tables: &Tables, data: &[u8]) -> Result<usize, ImageFault> {
+    let mut bits = Bits::new(data);
+    let mut restarts = Restarts::new(tables);
+    let mut predictions = [0i32; 4];
+    let alone = scan.parts.len() == 1;
+    let mut parts = Vec::with_capacity(scan.parts.len());
+    for part in &scan.parts {
+        // Refinement is one plain bit a block and needs no table.
+        parts.push((part.component, if scan.high == 0 { Some(tables.dc(part.dc_table)?) } else { None }));
+    }
+    let first = &frame.components[scan.parts[0].component];
+    let (columns, rows) = if alone { (first.blocks_wide, first.blocks_high) } else { (frame.mcus_wide, frame.mcus_high) };
+    for row in 0..rows {
+        for column in 0..columns {
+            if restarts.before_mcu(&mut bits)? {
+                predictions = [0; 4];
+            }
+            for (&(index, table), prediction) in parts.iter().zip(&mut predictions) {
+                let component = &mut frame.components[index];
+                let (wide, high) = if alone { (1, 1) } else { (component.h, component.v) };
+                for y in 0..high {
+                    for x in 0..wide {
+                        let at = ((row * high + y) * component.stride + column * wide + x) * 64;
+                        let Some(coefficient) = component.coefficients.get_mut(at) else { continue };
+                        if let Some(table) = table {
+                            let size = bits.symbol(table)?;
+                            *prediction = prediction.wrapping_add(bits.value(size));
+                            *coefficient = (*prediction << scan.low) as i16;
+                        } else {
+                            *coefficient |= (bits.take(1) << scan.low) as i16;
+                        }
+                    }
+                }
+            }
+            bits.check()?;
+        }
+    }
+    Ok(bits.position)
+}
+
+fn decode_ac(frame: &mut Frame, scan: &Scan, tables: &Tables, data: &[u8]) -> Result<usize, ImageFault> {
+    let mut bits = Bits::new(data);
+    let mut restarts = Restarts::new(tables);
+    let table = tables.ac(scan.parts[0].ac_table)?;
+    let component = &mut frame.components[scan.parts[0].component];
+    let mut end_of_band_run = 0u32;
+    for row in 0..component.blocks_high {
+        for column in 0..component.blocks_wide {
+            if restarts.before_mcu(&mut bits)? {
+                end_of_band_run = 0;
+            }
+            let at = (row * component.stride + column) * 64;
+            let Some(block) = component.coefficients.get_mut(at..).and_then(<[i16]>::first_chunk_mut) else { continue };
+            if scan.high == 0 {
+                first_bits(&mut bits, table, scan, block, &mut end_of_band_run)?;
+            } else {
+                next_bit(&mut bits, table, scan, block, &mut end_of_band_run)?;
+            }
+            bits.check()?;
+        }
+    }
+    Ok(bits.position)
+}
+
+fn first_bits(bits: &mut Bits<'_>, table: &Huffman, scan: &Scan, block: &mut [i16; 64], run_left: &mut u32) -> Result<(), ImageFault> {
+    if *run_left > 0 {
+        *run_left -= 1;
+        return Ok(());
+    }
+    let mut k = scan.start;
+    while k <= scan.end {
+        let symbol = bits.symbol(table)?;
+        let (run, size) = (symbol >> 4, symbol & 15);
+        if size == 0 {
+            if run < 15 {
+                *run_left = (1 << run) - 1 + bits.take(run);
+                break;
+            }
+            k += 16;
+            continue;
+        }
+        k += run as usize;
+        if k > scan.end {
+            return Err(beyond());
+        }
+        block[natural(k)] = (bits.value(size) << scan.low) as i16;
+        k += 1;
+    }
+    Ok(())
+}
+
+fn next_bit(bits: &mut Bits<'_>, table: &Huffman, scan: &Scan, block: &mut [i16; 64], run_left: &mut u32) -> Result<(), ImageFault> {
+    let one = 1i16 << scan.low;
+    let mut k = scan.start;
+    if *run_left == 0 {
+        while k <= scan.end {
+            let symbol = bits.symbol(table)?;
+            let (mut run, size) = (symbol >> 4, symbol & 15);
+            let mut new = 0;
+            if size != 0 {
+                new = if bits.take(1) == 1 { one } else { -one };
+            } else if run < 15 {
+                *run_left = (1 << run) + bits.take(run);
+                break;
+            }
+            // Skips `run` coefficients that are still zero; the others on the way get their next bit.
+            while k <= scan.end {
+                let coefficient = &mut block[natural(k)];
+                if *coefficient != 0 {
+                    refine(bits, coefficient, one);
+                } else if run == 0 {
+                    break;
+                } else {
+                    run -= 1;
+                }
+                k += 1;
+            }
+            if new != 0 {
+                if k > scan.end {
+                    return Err(beyond());
+                }
+                block[natural(k)] = new;
+            }
+            k += 1;
+        }
+    }
+    if *run_left > 0 {
+        while k <= scan.end {
+            let coefficient = &mut block[natural(k)];
+            if *coefficient != 0 {
+                refine(bits, coefficient, one);
+            }
+            k += 1;
+        }
+        *run_left -= 1;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn refine(bits: &mut Bits<'_>, coefficient: &mut i16, one: i16) {
+    if bits.take(1) == 1 && *coefficient & one == 0 {
+        *coefficient = coefficient.wrapping_add(if *coefficient >= 0 { one } else { -one });
+    }
+}
+
+fn natural(k: usize) -> usize {
+    usize::from(ZIGZAG[k & 63])
+}
+
+fn beyond() -> ImageFault {
+    corrupt("a run beyond the end of a band")
+}

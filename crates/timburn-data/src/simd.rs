@@ -1,0 +1,19 @@
+//! Plain loops, compiled for the widest vectors the machine has.
+
+use macerator::{AutoArch, Simd, WithSimd};
+
+/// Runs `work` where the compiler may use AVX2 or AVX-512, if the processor has them.
+///
+/// The result is the same everywhere: integer arithmetic only. What is to profit must be inlined into `work`.
+#[inline(always)]
+pub(crate) fn widest(work: impl FnOnce()) {
+    struct Work<F>(F);
+    impl<F: FnOnce()> WithSimd for Work<F> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self) {
+            (self.0)();
+        }
+    }
+    AutoArch::new().dispatch(Work(work));
+}
