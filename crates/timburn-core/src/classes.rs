@@ -27,7 +27,8 @@ impl Classes {
     pub fn imagenet() -> Self {
         // "n01440764\ttench": generated from timm's synset tables, see assets/README.md.
         let table = include_str!("../assets/imagenet1k.tsv");
-        let (ids, names) = table.lines().filter_map(|line| line.split_once('\t')).map(|(id, name)| (id.to_owned(), name.to_owned())).unzip();
+        let (ids, names) =
+            table.lines().filter_map(|line| line.split_once('\t')).map(|(id, name)| (id.to_owned(), name.to_owned())).unzip();
         Self { names, ids }
     }
 

@@ -6,9 +6,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::blocks::{
-    Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, DropPath, Init, Linear, Padding, global_average_pool,
-};
+use crate::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, DropPath, Init, Linear, Padding, global_average_pool};
 use crate::model::{ImageModel, Stage};
 use crate::registry::ModelOptions;
 
@@ -24,15 +22,8 @@ pub struct LiteConfig {
 }
 
 /// Lite0's stages: blocks, kernel, stride, expansion, output channels.
-const STAGES: [(usize, usize, usize, usize, usize); 7] = [
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-];
+const STAGES: [(usize, usize, usize, usize, usize); 7] =
+    [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)];
 const STEM: usize = 32;
 const HEAD: usize = 1280;
 /// TensorFlow's BN: ε 1e-3, decay .99.

@@ -103,8 +103,6 @@ pub trait ImageModel: Module {
 }
 
 /// A model of a family chosen at run time.
-// One model lives at a time; boxing the families would only hide their fields.
-#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Model {
     /// ResNet and everything built like it.

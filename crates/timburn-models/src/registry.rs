@@ -92,7 +92,13 @@ const fn cifar(name: &'static str, depths: &'static [usize], parameters: usize) 
     Architecture { classes: 10, input: 32, ..resnet(name, ResNetConfig::cifar(depths), parameters) }
 }
 
-const fn lite(name: &'static str, aliases: &'static [&'static str], scale: (f64, f64, f64), input: usize, parameters: usize) -> Architecture {
+const fn lite(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    scale: (f64, f64, f64),
+    input: usize,
+    parameters: usize,
+) -> Architecture {
     let (width, depth, dropout) = scale;
     let family = Family::EfficientNetLite(LiteConfig { width, depth, dropout });
     Architecture { name, aliases, family, classes: 1000, parameters, input }

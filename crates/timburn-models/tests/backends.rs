@@ -1,6 +1,7 @@
 //! Every model family on every backend of this build against flex: the forward pass and one training step.
 //!
 //! `cargo test --release -p timburn-models --features wgpu --test backends -- --nocapture`; with flex alone there is nothing to compare.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "common/mod.rs"]
 mod formula;

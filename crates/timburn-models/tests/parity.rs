@@ -1,6 +1,7 @@
 //! Every variant of the zoo against PyTorch: keys, activations, logits, losses, gradients and BN statistics of three training steps.
 //!
 //! The goldens and the generator that wrote them are in `parity/`. Errors are relative to the largest golden value of a tensor.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod common;
 
@@ -14,7 +15,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use timburn_models::resnet::Stem;
 use timburn_models::state_dict::{KeyPath, adapt_input_channels, input_key};
-use timburn_models::{ARCHITECTURES, ImageModel, Model, ModelOptions, StateDict, create, load_state_dict, parameters, trainable_parameters};
+use timburn_models::{
+    ARCHITECTURES, ImageModel, Model, ModelOptions, StateDict, create, load_state_dict, parameters, trainable_parameters,
+};
 
 /// Largest relative error allowed; PyTorch's own distance to f64 is around 1e-6 in evaluation and 1e-5 in training.
 const TOLERANCE: f64 = 1e-4;
@@ -45,7 +48,8 @@ impl Comparison {
     fn values(&mut self, kind: &'static str, what: &str, found: &[f64], expected: &[f64]) {
         assert_eq!(found.len(), expected.len(), "{}: {what}", self.name);
         let scale = expected.iter().fold(0f64, |scale, x| scale.max(x.abs()));
-        let difference = found.iter().zip(expected).fold(0f64, |worst, (a, b)| if (a - b).is_nan() { f64::NAN } else { worst.max((a - b).abs()) });
+        let difference =
+            found.iter().zip(expected).fold(0f64, |worst, (a, b)| if (a - b).is_nan() { f64::NAN } else { worst.max((a - b).abs()) });
         let error = difference / scale;
         assert!(error <= TOLERANCE, "{}: {what}: relative error {error:.1e}\nfound    {found:?}\nexpected {expected:?}", self.name);
         let worst = self.worst.entry(kind).or_default();
@@ -127,11 +131,17 @@ fn check(name: &str) {
         comparison.tensor("stages", stage, host(found), &stages[*stage]);
     }
     let logits = host(loaded.forward(common::images("input", shape, &device)));
-    let winners: Vec<usize> = logits.1.chunks(logits.0[1]).map(|row| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap()).collect();
+    let winners: Vec<usize> =
+        logits.1.chunks(logits.0[1]).map(|row| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap()).collect();
     assert_eq!(winners, usizes(&eval["logits"]["argmax"]), "{name}: top-1");
     comparison.tensor("logits", "logits", logits, &eval["logits"]);
 
-    train(&golden, &weights(name, architecture, &model, &options, golden["train"]["bias_offset"].as_f64().unwrap() as f32, &device), &model, &mut comparison);
+    train(
+        &golden,
+        &weights(name, architecture, &model, &options, golden["train"]["bias_offset"].as_f64().unwrap() as f32, &device),
+        &model,
+        &mut comparison,
+    );
     println!("{name:24} {:?}", comparison.worst);
 }
 

@@ -1,4 +1,5 @@
 //! What every row of the registry promises besides parity: groups, heads, modes, options, and that it learns.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod common;
 
@@ -137,7 +138,9 @@ fn folding_changes_nothing() {
 fn impossible_options_are_errors() {
     let build = |name: &str, options: ModelOptions| create(name, &options, &flex()).err();
     let default = ModelOptions::default;
-    assert!(matches!(build("resnet5", default()), Some(Error::Model(ModelError::UnknownArchitecture { nearest, .. })) if nearest[0] == "resnet50"));
+    assert!(
+        matches!(build("resnet5", default()), Some(Error::Model(ModelError::UnknownArchitecture { nearest, .. })) if nearest[0] == "resnet50")
+    );
     assert!(matches!(build("resnet18", ModelOptions::classes(0)), Some(Error::Argument { name: "classes", .. })));
     assert!(matches!(build("resnet18", ModelOptions { in_channels: 0, ..default() }), Some(Error::Argument { .. })));
     assert!(matches!(build("resnet18", ModelOptions { drop_path: 1.0, ..default() }), Some(Error::Argument { .. })));

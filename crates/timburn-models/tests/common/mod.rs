@@ -1,4 +1,5 @@
 //! Weights and images by the formula of `parity/formula.py`, so that no large golden is stored.
+#![allow(clippy::expect_used, reason = "helpers of tests")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use burn::tensor::{Device, Tensor, TensorData};

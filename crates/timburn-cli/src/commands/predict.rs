@@ -1,0 +1,182 @@
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use timburn_core::{Error, Result, open_device};
+use timburn_infer::{Guess, Predictor};
+use timburn_weights::{HubOptions, resolve};
+
+use crate::output;
+
+/// Name a picture's most probable classes.
+///
+/// Without FILE, classifies a photograph that is part of the program. A folder stands for the pictures in and below it.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  timburn predict                                  a first look, offline
+  timburn predict dog.jpg --top 3
+  timburn predict holiday/ --json > labels.json
+  timburn predict dog.jpg --model resnet50         downloads torchvision's best once
+  timburn predict dog.jpg --model resnet50 --weights resnet50-11ad3fa6.pth
+  timburn predict rose.jpg --weights flowers.timburn")]
+pub(crate) struct Predict {
+    /// Pictures (JPEG, PNG, GIF, WebP, BMP, TIFF) or folders of pictures
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Architecture, or weights as `arch.tag`; `timburn models` lists them [default: the embedded EfficientNet-Lite0]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Weights: a timburn bundle, or .safetensors or .pth for the architecture given with --model
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// auto, or a backend with an optional index: flex, cuda:1, wgpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Classes to show per picture
+    #[arg(long, default_value_t = 5, value_name = "K")]
+    top: usize,
+    /// Pictures per forward pass
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: u16,
+    /// Print JSON: [{"file", "predictions": [{"label", "score", "index", "id"}]}], errors as {"file", "error"}
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of one picture, as `--json` prints it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Predicted { file: String, predictions: Vec<Guess> },
+    Failed { file: String, error: String },
+}
+
+impl Predict {
+    pub(crate) fn run(&self) -> Result<u8> {
+        let files = self.files.iter().map(|path| pictures_in(path)).collect::<Result<Vec<_>>>()?.concat();
+        let device = open_device(&self.device)?;
+        let progress = DownloadBar::default();
+        let bundle = resolve(self.model.as_deref(), self.weights.as_deref(), &HubOptions::from_env(), &progress)?;
+        progress.clear();
+        let predictor = Predictor::new(&bundle, &device)?;
+        if self.files.is_empty() {
+            return self.sample(&predictor);
+        }
+
+        let bar = output::bar(files.len() as u64, "{bar:30} {pos}/{len} pictures, {per_sec}, {eta} left");
+        let mut answers = Vec::with_capacity(files.len());
+        let mut code = 0;
+        for batch in files.chunks(usize::from(self.batch)) {
+            for (path, outcome) in batch.iter().zip(predictor.classify_files(batch)) {
+                let file = path.display().to_string();
+                answers.push(match outcome {
+                    Ok(prediction) => Answer::Predicted { file, predictions: prediction.top(self.top) },
+                    Err(error) => {
+                        bar.suspend(|| output::error(&error));
+                        code = error.exit_code();
+                        Answer::Failed { file, error: error.to_string() }
+                    }
+                });
+            }
+            bar.inc(batch.len() as u64);
+        }
+        bar.finish_and_clear();
+        self.print(&answers)?;
+        Ok(code)
+    }
+
+    /// The photograph in the program.
+    fn sample(&self, predictor: &Predictor) -> Result<u8> {
+        let file = "sample photograph".to_owned();
+        let prediction = predictor.classify_bytes(timburn_data::sample_photograph(), &file)?;
+        self.print(&[Answer::Predicted { file, predictions: prediction.top(self.top) }])?;
+        Ok(0)
+    }
+
+    fn print(&self, answers: &[Answer]) -> Result<()> {
+        output::results(|out| {
+            if self.json {
+                serde_json::to_writer_pretty(&mut *out, answers)?;
+                return writeln!(out);
+            }
+            for answer in answers {
+                // Failures are on stderr already.
+                let Answer::Predicted { file, predictions } = answer else { continue };
+                writeln!(out, "{file}")?;
+                for guess in predictions {
+                    writeln!(out, "  {:6.2} %  {}", 100.0 * guess.probability, guess.label)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The picture at `path`, or all pictures in and below the folder at `path`, sorted.
+fn pictures_in(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let (mut found, mut folders) = (Vec::new(), vec![path.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
+            let entry = entry.map_err(Error::io("read", &folder))?;
+            // A link to a folder is not followed: it could lead back here.
+            let kind = entry.file_type().map_err(Error::io("read", entry.path()))?;
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if kind.is_dir() && !hidden {
+                folders.push(entry.path());
+            } else if !kind.is_dir() && !hidden && looks_like_a_picture(&entry.path()) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        return Err(Error::Argument {
+            name: "FILE",
+            value: path.display().to_string(),
+            expected: format!("a folder with pictures ({})", EXTENSIONS.join(", ")),
+        });
+    }
+    Ok(found)
+}
+
+const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff"];
+
+fn looks_like_a_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+    EXTENSIONS.contains(&extension.as_str())
+}
+
+/// Draws the bar of a download, if there is one.
+#[derive(Default)]
+struct DownloadBar(std::sync::OnceLock<indicatif::ProgressBar>);
+
+impl DownloadBar {
+    fn clear(&self) {
+        if let Some(bar) = self.0.get() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl timburn_weights::Progress for DownloadBar {
+    fn start(&self, name: &str, done: u64, total: Option<u64>) {
+        let bar = self
+            .0
+            .get_or_init(|| output::bar(total.unwrap_or(0), "{msg} {bar:30} {bytes}/{total_bytes}, {binary_bytes_per_sec}, {eta} left"));
+        bar.set_message(name.to_owned());
+        bar.set_position(done);
+        // The rate is that of this transfer, not of the bytes an earlier one left.
+        bar.reset_eta();
+    }
+
+    fn advance(&self, bytes: u64) {
+        if let Some(bar) = self.0.get() {
+            bar.inc(bytes);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The `timburn` binary. Results go to stdout, bars and errors to stderr; exit codes: 0 ok, 1 run time, 2 usage, 3 data, 4 weights.
+
+mod commands;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Image classification: models, predictions.
+#[derive(Parser)]
+#[command(name = "timburn", version, arg_required_else_help = true)]
+struct Cli {
+    /// Say more on stderr: what was read, cast, found
+    #[arg(long, short, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Predict(commands::predict::Predict),
+    Models(commands::models::Models),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    output::log_to_stderr(cli.verbose);
+    let outcome = match cli.command {
+        Command::Predict(predict) => predict.run(),
+        Command::Models(models) => models.run(),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What a person or a program reads: errors on stderr, results on stdout.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use timburn_core::Error;
+
+/// One error, for people.
+pub(crate) fn error(error: &Error) {
+    // A closed stderr is nobody's fault and no reason to fail.
+    let _ = writeln!(io::stderr(), "error: {error}");
+}
+
+/// Sends the libraries' warnings, and on demand their remarks, to stderr.
+pub(crate) fn log_to_stderr(verbose: bool) {
+    struct Stderr;
+    impl log::Log for Stderr {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            // Burn and wgpu log for their developers.
+            metadata.target().starts_with("timburn")
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            if self.enabled(record.metadata()) {
+                let level = if record.level() <= log::Level::Warn { "warning" } else { "note" };
+                let _ = writeln!(io::stderr(), "{level}: {}", record.args());
+            }
+        }
+        fn flush(&self) {}
+    }
+    let level = if verbose { log::LevelFilter::Info } else { log::LevelFilter::Warn };
+    // Fails only when a logger is set already, which none is.
+    let _ = log::set_logger(&Stderr).map(|()| log::set_max_level(level));
+}
+
+/// Writes results. A reader that went away (`timburn … | head`) ends the output, not the program.
+pub(crate) fn results(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    match write(&mut stdout).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("write to", "stdout")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A bar on stderr with rate and time left; silent off a terminal.
+pub(crate) fn bar(total: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("━╸─"));
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,113 @@
+//! The built binary, as a person or a script runs it.
+#![allow(clippy::expect_used, reason = "helpers of tests")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SAMPLE: &[u8] = include_bytes!("../../timburn-data/assets/chelsea.jpg");
+
+/// Runs the binary without network and with an empty cache.
+fn timburn(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_timburn"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("HF_HUB_CACHE", folder.join("cache"))
+        .env("TORCH_HOME", folder.join("torch"))
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+#[test]
+fn without_arguments_the_embedded_photograph_is_a_cat() {
+    let output = timburn(&["predict"], folder().path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert_eq!(text.lines().count(), 6, "{text}");
+    assert!(text.lines().nth(1).expect("a first guess").contains("Egyptian cat") || text.contains("tabby"), "{text}");
+    assert!(output.stderr.is_empty(), "nothing but results off a terminal: {}", stderr(&output));
+}
+
+#[test]
+fn a_folder_is_classified_in_order_and_a_bad_file_spoils_nothing() {
+    let folder = folder();
+    let pictures = folder.path().join("pictures");
+    std::fs::create_dir_all(pictures.join("more")).expect("a folder");
+    std::fs::write(pictures.join("b.jpg"), SAMPLE).expect("writes");
+    std::fs::write(pictures.join("more/c.JPEG"), SAMPLE).expect("writes");
+    std::fs::write(pictures.join("a.jpg"), &SAMPLE[..SAMPLE.len() / 2]).expect("writes");
+    std::fs::write(pictures.join("notes.txt"), "no picture").expect("writes");
+    let output = timburn(&["predict", "pictures", "--json", "--top", "2", "--batch", "2"], folder.path());
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("a.jpg: truncated JPEG"), "{}", stderr(&output));
+    let answers: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let files: Vec<&str> = answers.as_array().expect("a list").iter().map(|answer| answer["file"].as_str().expect("a file")).collect();
+    assert_eq!(files, ["pictures/a.jpg", "pictures/b.jpg", "pictures/more/c.JPEG"]);
+    assert!(answers[0]["error"].is_string());
+    let guesses = answers[1]["predictions"].as_array().expect("guesses");
+    assert_eq!(guesses.len(), 2);
+    assert!(guesses[0]["score"].as_f64() > guesses[1]["score"].as_f64());
+    assert_eq!(answers[1]["predictions"], answers[2]["predictions"]);
+}
+
+#[test]
+fn errors_say_what_to_do_and_have_their_exit_codes() {
+    let folder = folder();
+    std::fs::write(folder.path().join("cat.jpg"), SAMPLE).expect("writes");
+    std::fs::write(folder.path().join("garbage.pth"), [7; 100]).expect("writes");
+    std::fs::create_dir(folder.path().join("empty")).expect("a folder");
+    for (arguments, code, words) in [
+        (&["predict", "cat.jpg", "--device", "cuda:0"][..], 2, "--features cuda"),
+        (&["predict", "cat.jpg", "--device", "flx"], 2, "did you mean `flex`"),
+        (&["predict", "missing.jpg"], 3, "missing.jpg"),
+        (&["predict", "empty"], 2, "a folder with pictures"),
+        (&["predict", "cat.jpg", "--model", "resnet5"], 4, "did you mean `resnet50"),
+        (&["predict", "cat.jpg", "--model", "resnet50"], 4, "put it at"),
+        (&["predict", "cat.jpg", "--model", "resnet18", "--weights", "garbage.pth"], 4, "garbage.pth"),
+        (&["predict", "cat.jpg", "--weights", "missing.timburn"], 1, "missing.timburn"),
+        (&["predict", "--nonsense"], 2, "--nonsense"),
+    ] {
+        let output = timburn(arguments, folder.path());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "{arguments:?}: {}", stdout(&output));
+    }
+}
+
+#[test]
+fn models_lists_architectures_and_weights() {
+    let output = timburn(&["models", "resnet50", "--json"], folder().path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let models: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let row = models.as_array().expect("a list").iter().find(|row| row["name"] == "resnet50").expect("resnet50");
+    assert_eq!(row["parameters"], 25_557_032);
+    assert!(row["weights"].as_array().expect("weights").iter().any(|weights| weights["name"] == "resnet50.tv2_in1k"));
+    assert_eq!(timburn(&["models", "nothing-like-it"], folder().path()).status.code(), Some(2));
+}
+
+#[test]
+fn a_closed_pipe_is_not_an_error() {
+    let folder = folder();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_timburn"))
+        .args(["models"])
+        .current_dir(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,24 @@
+//! Predictions: a photograph in, labels with probabilities out.
+//!
+//! ```
+//! # #[cfg(feature = "embedded")]
+//! # fn main() -> timburn_core::Result<()> {
+//! use timburn_infer::Predictor;
+//!
+//! let device = timburn_core::open_device("auto")?;
+//! let predictor = Predictor::embedded(&device)?;
+//! let prediction = predictor.classify_bytes(timburn_data::sample_photograph(), "sample")?;
+//! for guess in prediction.top(5) {
+//!     println!("{:6.2} %  {}", 100.0 * guess.probability, guess.label);
+//! }
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "embedded"))]
+//! # fn main() {}
+//! ```
+
+mod prediction;
+mod predictor;
+
+pub use prediction::{Guess, Prediction};
+pub use predictor::Predictor;

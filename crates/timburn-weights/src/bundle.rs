@@ -1,0 +1,171 @@
+//! The one-file bundle: weights, architecture, classes, preprocessing and card. All that a prediction needs, in a safetensors file whose
+//! metadata holds the rest as JSON, so that every safetensors reader opens it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use timburn_core::error::ModelError;
+use timburn_core::{Classes, Preprocessing, Result, WeightsError};
+use timburn_models::{ModelOptions, StateDict};
+
+use crate::read::{Contents, from_bytes, from_static, read_contents};
+use crate::write::{Precision, write_safetensors};
+
+/// Version of the metadata, the value of `timburn.format`.
+pub const FORMAT: &str = "1";
+/// Prefix of the metadata's keys.
+const PREFIX: &str = "timburn.";
+
+/// What to build before the weights can be loaded: `timburn_models::create(&architecture, &options, device)`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Name in the registry of models.
+    pub architecture: String,
+    /// What differs from its row.
+    #[serde(default)]
+    pub options: ModelOptions,
+}
+
+/// Accuracies in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// The class with the highest score is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top1: Option<f64>,
+    /// One of the five highest is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top5: Option<f64>,
+}
+
+impl Accuracy {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Where the weights come from and how good they are.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Card {
+    /// `arch.tag`, or the name its maker gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// SPDX expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// File, URL or data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// SHA-256 of the source, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// As its authors state.
+    #[serde(default, skip_serializing_if = "Accuracy::is_empty")]
+    pub published: Accuracy,
+    /// As measured by the run that wrote the bundle.
+    #[serde(default, skip_serializing_if = "Accuracy::is_empty")]
+    pub measured: Accuracy,
+    /// The training recipe, resolved.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub recipe: serde_json::Value,
+    /// Anything else.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, serde_json::Value>,
+}
+
+/// A model at rest.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// What to build.
+    pub model: ModelSpec,
+    /// Meaning of its outputs.
+    pub classes: Classes,
+    /// What its images need.
+    pub preprocessing: Preprocessing,
+    /// Origin and quality.
+    pub card: Card,
+    /// The tensors under the architecture's own keys, read when they are asked for.
+    pub weights: StateDict,
+}
+
+impl Bundle {
+    /// Opens a bundle. Its tensors are read later, through the handle that is opened now.
+    ///
+    /// # Errors
+    /// Those of [`read_weights`](crate::read_weights); [`WeightsError::NotABundle`] for a weight file without the metadata.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::from_contents(read_contents(path)?)
+    }
+
+    /// A bundle in memory; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(bytes: impl Into<std::sync::Arc<[u8]>>, name: &str) -> Result<Self> {
+        Self::from_contents(from_bytes(bytes, name)?)
+    }
+
+    /// A bundle in the program itself; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_static(bytes: &'static [u8], name: &str) -> Result<Self> {
+        Self::from_contents(from_static(bytes, name)?)
+    }
+
+    /// Whether these are the contents of a bundle.
+    pub fn is_bundle(contents: &Contents) -> bool {
+        contents.metadata.contains_key("timburn.format")
+    }
+
+    /// A bundle that was read already.
+    ///
+    /// # Errors
+    /// [`WeightsError::NotABundle`]; [`ModelError::ClassCount`] when the class list is not the model's.
+    pub fn from_contents(contents: Contents) -> Result<Self> {
+        let Contents { weights, metadata } = contents;
+        let name = weights.name.clone();
+        match metadata.get("timburn.format").map(String::as_str) {
+            Some(FORMAT) => {}
+            Some(other) => {
+                let reason = format!("format {other}, this version reads {FORMAT}");
+                return Err(WeightsError::NotABundle { name, reason }.into());
+            }
+            None => return Err(WeightsError::NotABundle { name, reason: "its metadata has no `timburn.format`".into() }.into()),
+        }
+        let model: ModelSpec = entry(&metadata, "model", &name)?;
+        let classes: Classes = entry(&metadata, "classes", &name)?;
+        if let Some(count) = model.options.classes.filter(|&count| count != classes.len()) {
+            return Err(ModelError::ClassCount { model: count, classes: classes.len() }.into());
+        }
+        let preprocessing = entry(&metadata, "preprocessing", &name)?;
+        let card = entry(&metadata, "card", &name)?;
+        Ok(Self { model, classes, preprocessing, card, weights })
+    }
+
+    /// Writes the bundle to `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// Those of [`write_safetensors`].
+    pub fn save(&self, path: impl AsRef<Path>, precision: Precision) -> Result<()> {
+        let name = path.as_ref().display().to_string();
+        let mut metadata = BTreeMap::from([(format!("{PREFIX}format"), FORMAT.to_owned())]);
+        metadata.insert(format!("{PREFIX}model"), json(&self.model, &name)?);
+        metadata.insert(format!("{PREFIX}classes"), json(&self.classes, &name)?);
+        metadata.insert(format!("{PREFIX}preprocessing"), json(&self.preprocessing, &name)?);
+        metadata.insert(format!("{PREFIX}card"), json(&self.card, &name)?);
+        write_safetensors(&self.weights, path, precision, &metadata)
+    }
+}
+
+fn entry<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str, name: &str) -> Result<T, WeightsError> {
+    let broken = |reason| WeightsError::NotABundle { name: name.to_owned(), reason };
+    let text = metadata.get(&format!("{PREFIX}{key}")).ok_or_else(|| broken(format!("its metadata has no `{PREFIX}{key}`")))?;
+    serde_json::from_str(text).map_err(|error| broken(format!("`{PREFIX}{key}`: {error}")))
+}
+
+fn json(value: &impl Serialize, name: &str) -> Result<String, WeightsError> {
+    serde_json::to_string(value).map_err(|error| WeightsError::NotABundle { name: name.to_owned(), reason: error.to_string() })
+}

@@ -1,0 +1,28 @@
+//! Weights: published ones by name, files of PyTorch and others, and timburn's one-file bundle.
+//!
+//! | to do this | start at |
+//! |---|---|
+//! | get published weights with their preprocessing and classes | [`pretrained`], [`catalogue()`] |
+//! | read any weight file | [`read_weights`], [`from_file`] |
+//! | save a model for PyTorch | [`write_safetensors`] |
+//! | save everything a prediction needs | [`Bundle`] |
+//!
+//! The files are here so that `timburn-models` needs none.
+
+pub mod bundle;
+pub mod catalogue;
+pub mod hub;
+pub mod layout;
+mod pretrained;
+pub mod read;
+mod write;
+
+pub use bundle::{Accuracy, Bundle, Card, ModelSpec};
+pub use catalogue::{Published, catalogue};
+pub use hub::{HubOptions, Progress};
+pub use layout::Layout;
+#[cfg(feature = "embedded")]
+pub use pretrained::embedded;
+pub use pretrained::{from_file, pretrained, resolve};
+pub use read::{read_contents, read_weights};
+pub use write::{Precision, write_safetensors};

@@ -1,0 +1,102 @@
+//! Bundles by name: embedded, from a file, from the cache, or downloaded.
+
+use std::path::Path;
+
+use timburn_core::{Classes, Preprocessing, Result, WeightsError};
+use timburn_models::{Architecture, ModelOptions, StateDict};
+
+use crate::bundle::{Bundle, Card, ModelSpec};
+use crate::catalogue::{Published, catalogue, find};
+use crate::hub::{self, HubOptions, Progress};
+use crate::layout::Layout;
+use crate::read::read_contents;
+
+/// EfficientNet-Lite0 with ImageNet's classes, from the program itself (`efficientnet_lite0.in1k`, kernels as f16).
+///
+/// # Errors
+/// None that a test would not have met first.
+#[cfg(feature = "embedded")]
+pub fn embedded() -> Result<Bundle> {
+    Bundle::from_static(include_bytes!("../assets/efficientnet_lite0.timburn"), "embedded efficientnet_lite0.in1k")
+}
+
+/// Published weights by `arch.tag`, or by architecture for its default: embedded, from the cache, or downloaded without a word.
+///
+/// # Errors
+/// [`WeightsError::Unknown`], [`WeightsError::Offline`], [`WeightsError::Download`], [`WeightsError::Hash`], and those of reading.
+pub fn pretrained(name: &str) -> Result<Bundle> {
+    resolve(Some(name), None, &HubOptions::from_env(), &())
+}
+
+/// The weights that a command line asks for: `weights` if it names a file, else the published ones called `model`, else the embedded ones.
+///
+/// # Errors
+/// As [`from_file`] and [`pretrained`].
+pub fn resolve(model: Option<&str>, weights: Option<&Path>, options: &HubOptions, progress: &dyn Progress) -> Result<Bundle> {
+    if let Some(path) = weights {
+        return from_file(path, model);
+    }
+    #[cfg(feature = "embedded")]
+    if model.is_none_or(|name| ["efficientnet_lite0", "tf_efficientnet_lite0", "efficientnet_lite0.in1k"].contains(&name)) {
+        return embedded();
+    }
+    let row = find(model.unwrap_or("efficientnet_lite0"))?;
+    let path = hub::fetch_published(row, options, progress)?;
+    let bundle = with_row(read_contents(path)?.weights, row)?;
+    Ok(bundle)
+}
+
+/// A weight file as a bundle. A timburn bundle knows everything itself; any other file needs its architecture, as `arch` or `arch.tag`.
+///
+/// Preprocessing is that of the named row, or of the architecture's default one. The number of classes is the file's; their names are
+/// ImageNet's for 1000, CIFAR-10's for a CIFAR network with 10, and numbers otherwise.
+///
+/// # Errors
+/// [`timburn_core::Error::Io`] and [`WeightsError`] of reading; [`WeightsError::NotABundle`] without an architecture;
+/// [`timburn_core::error::ModelError`] for an unknown one.
+pub fn from_file(path: impl AsRef<Path>, model: Option<&str>) -> Result<Bundle> {
+    let contents = read_contents(path)?;
+    if Bundle::is_bundle(&contents) {
+        return Bundle::from_contents(contents);
+    }
+    let Some(name) = model else {
+        let reason = "it holds weights without their architecture".into();
+        return Err(WeightsError::NotABundle { name: contents.weights.name, reason }.into());
+    };
+    if let Ok(row) = find(name) {
+        return with_row(contents.weights, row);
+    }
+    let architecture = Architecture::find(name.split_once('.').map_or(name, |(architecture, _)| architecture))?;
+    if let Some(row) = catalogue().iter().find(|row| row.architecture == architecture.name && row.is_default) {
+        return with_row(contents.weights, row);
+    }
+    let preprocessing = if architecture.input == 32 { Preprocessing::cifar10() } else { Preprocessing::torchvision(224, 256) };
+    bundle(contents.weights, architecture.name, preprocessing, Card::default())
+}
+
+fn with_row(weights: StateDict, row: &Published) -> Result<Bundle> {
+    let card = Card {
+        name: Some(row.name()),
+        licence: row.licence.map(Into::into),
+        source: Some(weights.name.clone()),
+        published: row.published,
+        ..Card::default()
+    };
+    bundle(weights, row.architecture, row.preprocessing.clone(), card)
+}
+
+fn bundle(weights: StateDict, architecture: &str, preprocessing: Preprocessing, card: Card) -> Result<Bundle> {
+    // The file's own keys decide: people rename and convert files.
+    let layout = Layout::detect(&weights);
+    let weights = layout.canonical(weights)?;
+    let default = Architecture::find(architecture)?.classes;
+    let biases = ["fc.bias", "classifier.bias", "classifier.1.bias"];
+    let count = biases.iter().find_map(|key| weights.tensors.get(*key)?.shape.first().copied()).unwrap_or(default);
+    let classes = match count {
+        1000 => Classes::imagenet(),
+        10 if preprocessing.input == 32 => Classes::cifar10(),
+        _ => Classes::numbered(count),
+    };
+    let options = ModelOptions::classes(classes.len());
+    Ok(Bundle { model: ModelSpec { architecture: architecture.to_owned(), options }, classes, preprocessing, card, weights })
+}

@@ -1,0 +1,144 @@
+//! Tensors to a safetensors file that PyTorch loads with `strict=True`: whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use half::{bf16, f16};
+use serde_json::json;
+use timburn_core::{Error, Result, WeightsError};
+use timburn_models::{StateDict, WeightDtype, WeightTensor};
+
+/// Element type of the kernels and matrices in the file.
+///
+/// Vectors (biases, BN parameters and statistics) are always stored in 32 bits: they are a thousandth of the file, and a running variance
+/// can exceed the largest half, 65504.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32 bits, exact.
+    #[default]
+    F32,
+    /// IEEE half.
+    F16,
+    /// bfloat16.
+    BF16,
+}
+
+impl Precision {
+    /// Stored type of `tensor`; integers stay what they are.
+    fn of(self, tensor: &WeightTensor) -> WeightDtype {
+        match self {
+            _ if tensor.dtype == WeightDtype::I64 => WeightDtype::I64,
+            Self::F16 if tensor.shape.len() > 1 => WeightDtype::F16,
+            Self::BF16 if tensor.shape.len() > 1 => WeightDtype::BF16,
+            _ => WeightDtype::F32,
+        }
+    }
+}
+
+/// Writes `dict` and `metadata` to `path` as safetensors, replacing what is there in one step: a reader sees the old file or the new one,
+/// and an error leaves the old one. One tensor at a time is in memory.
+///
+/// # Errors
+/// [`Error::Io`] naming the step that failed; [`WeightsError::Corrupt`] for a tensor that cannot be read, or that holds a finite value
+/// beyond the range of `precision`.
+pub fn write_safetensors(
+    dict: &StateDict,
+    path: impl AsRef<Path>,
+    precision: Precision,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let path = path.as_ref();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".timburn-").suffix(".incomplete");
+    #[cfg(unix)]
+    {
+        // As any other file: what the umask leaves, not the 0600 of temporary files.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    // Dropped on any error, which removes it.
+    let temporary = builder.tempfile_in(folder).map_err(Error::io("create a file in", folder))?;
+    let write_failed = || Error::io("write", path);
+
+    let mut order: Vec<(&String, &WeightTensor, WeightDtype)> =
+        dict.tensors.iter().map(|(key, tensor)| (key, tensor, precision.of(tensor))).collect();
+    // Widest first, which aligns every tensor to its own width.
+    order.sort_by_key(|(key, _, dtype)| (std::cmp::Reverse(dtype.size()), key.as_str()));
+
+    let mut file = BufWriter::with_capacity(1 << 20, temporary.as_file());
+    write_header(&mut file, &order, metadata).map_err(write_failed())?;
+    for (key, tensor, dtype) in &order {
+        let bytes = encode(tensor, *dtype).map_err(|reason| {
+            let reason = format!("tensor `{key}`: {reason}; nothing was written to {}", path.display());
+            WeightsError::Corrupt { name: dict.name.clone(), reason }
+        })?;
+        file.write_all(&bytes).map_err(write_failed())?;
+    }
+    file.flush().map_err(write_failed())?;
+    drop(file);
+    temporary.as_file().sync_all().map_err(write_failed())?;
+    temporary.persist(path).map_err(|error| Error::io("replace", path)(error.error))?;
+    sync_folder(folder);
+    Ok(())
+}
+
+fn write_header(
+    file: &mut impl Write,
+    order: &[(&String, &WeightTensor, WeightDtype)],
+    metadata: &BTreeMap<String, String>,
+) -> io::Result<()> {
+    let mut header = serde_json::Map::new();
+    let mut all = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    all.extend(metadata.clone());
+    header.insert("__metadata__".into(), json!(all));
+    let mut offset = 0;
+    for (key, tensor, dtype) in order {
+        let end = offset + tensor.shape.iter().product::<usize>() * dtype.size();
+        let dtype = format!("{dtype:?}");
+        header.insert((*key).clone(), json!({ "dtype": dtype, "shape": tensor.shape, "data_offsets": [offset, end] }));
+        offset = end;
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)
+}
+
+fn encode(tensor: &WeightTensor, dtype: WeightDtype) -> Result<Vec<u8>, String> {
+    if tensor.dtype == dtype {
+        return tensor.bytes();
+    }
+    let values = tensor.values()?;
+    let overflow = |value: &f32, stored: f32| value.is_finite() && !stored.is_finite();
+    let mut bytes = Vec::with_capacity(values.len() * dtype.size());
+    for value in &values {
+        let stored = match dtype {
+            WeightDtype::F16 => {
+                bytes.extend(f16::from_f32(*value).to_le_bytes());
+                f16::from_f32(*value).to_f32()
+            }
+            WeightDtype::BF16 => {
+                bytes.extend(bf16::from_f32(*value).to_le_bytes());
+                bf16::from_f32(*value).to_f32()
+            }
+            _ => {
+                bytes.extend(value.to_le_bytes());
+                *value
+            }
+        };
+        if overflow(value, stored) {
+            return Err(format!("{value} is beyond the range of {dtype:?}"));
+        }
+    }
+    Ok(bytes)
+}
+
+/// Makes the new name last through a power cut. Some file systems cannot, and the data itself is safe by then: no error.
+pub(crate) fn sync_folder(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}

@@ -1,0 +1,68 @@
+//! A model type of one's own that speaks timburn's contract: `cargo run --release --example own_model`
+
+use timburn::burn;
+use timburn::burn::module::Module;
+use timburn::burn::tensor::{Device, Tensor};
+use timburn::models::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, Linear, global_average_pool};
+use timburn::models::{ImageModel, Stage, parameters, trainable_parameters};
+
+/// Convolution, BN, ReLU, mean, linear.
+#[derive(Module, Debug)]
+struct Tiny {
+    conv1: Conv2d,
+    bn1: BatchNorm2d,
+    fc: Linear,
+}
+
+impl Tiny {
+    fn new(classes: usize, device: &Device) -> Self {
+        let builder = Builder::new(device, 0);
+        Self {
+            conv1: Conv2dConfig::new(3, 16, 3).stride(2).build(&builder),
+            bn1: BatchNorm2d::new(16, 1e-5, 1.0, &builder),
+            fc: Linear::new(16, classes, &builder),
+        }
+    }
+}
+
+impl ImageModel for Tiny {
+    fn stages(&self) -> Vec<Stage> {
+        vec![Stage { name: "stem".into(), keys: vec!["conv1".into(), "bn1".into()], channels: 16, reduction: 2 }]
+    }
+
+    fn forward_stage(&self, index: usize, input: Tensor<4>) -> Tensor<4> {
+        if index == 0 { Activation::Relu.forward(self.bn1.forward(self.conv1.forward(input))) } else { input }
+    }
+
+    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+        self.fc.forward(global_average_pool(features))
+    }
+
+    fn num_features(&self) -> usize {
+        self.fc.inputs()
+    }
+
+    fn num_classes(&self) -> usize {
+        self.fc.outputs()
+    }
+
+    fn head_keys(&self) -> Vec<String> {
+        vec!["fc".into()]
+    }
+
+    fn reset_classifier(self, classes: usize, seed: u64, device: &Device) -> Self {
+        Self { fc: Linear::new(self.fc.inputs(), classes, &Builder::new(device, seed)), ..self }
+    }
+}
+
+fn main() -> timburn::Result<()> {
+    let device = timburn::open_device("auto")?;
+    let model = Tiny::new(10, &device);
+    for parameter in parameters(&model) {
+        println!("{:20} {:?}", parameter.key, parameter.shape);
+    }
+    println!("{} trainable parameters", trainable_parameters(&model));
+    let logits = model.reset_classifier(3, 0, &device).forward(Tensor::zeros([2, 3, 32, 32], &device));
+    println!("logits {:?}", logits.dims());
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! EfficientNet-Lite0 with its real weights on 500 photographs, against PyTorch's answers: decode, resize, crop, model, end to end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+mod common;
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use timburn::{Bundle, Predictor};
+
+/// PyTorch's five best classes of a photograph, computed from PIL's pixels.
+#[derive(Deserialize)]
+struct Golden {
+    top5: Vec<usize>,
+    prob: Vec<f32>,
+}
+
+/// Synset of a photograph by its name (`n01440764_tench.JPEG`): the truth.
+fn truth(name: &str) -> &str {
+    name.split_once('_').expect("synset_name").0
+}
+
+fn check(bundle: &Bundle, tolerance: f32) {
+    let Some(photographs) = common::imagenet_sample() else { return };
+    let Some(golden) = common::data_file("imagenet-sample-lite0-golden.json") else { return };
+    let golden: HashMap<String, Golden> = serde_json::from_reader(std::fs::File::open(golden).expect("readable")).expect("JSON");
+    let predictor = Predictor::new(bundle, &timburn::open_device("flex").expect("flex")).expect("the weights fit");
+    let (mut same, mut right, mut worst) = (0, 0, 0f32);
+    for (name, bytes) in &photographs {
+        let prediction = predictor.classify_bytes(bytes, name).expect("a good photograph");
+        let best = prediction.top(1)[0].index;
+        let expected = &golden[name];
+        same += usize::from(best == expected.top5[0]);
+        right += usize::from(predictor.classes().index_of(truth(name)) == Some(best));
+        for (&class, &probability) in expected.top5.iter().zip(&expected.prob) {
+            worst = worst.max((prediction.probabilities[class] - probability).abs());
+        }
+    }
+    println!("{}: {same}/500 top-1 as PyTorch, {right}/500 right, largest difference of a probability {worst:.1e}", bundle.weights.name);
+    assert_eq!(photographs.len(), 500);
+    assert!(same >= 495, "only {same} of 500 as PyTorch");
+    assert!((440..=444).contains(&right), "{right} of 500 right, PyTorch 442");
+    assert!(worst < tolerance, "a probability differs by {worst}");
+}
+
+#[test]
+fn the_published_file_agrees_with_pytorch() {
+    let Some(file) = common::data_file("weights/efficientnet-lite0-57934424.pth") else { return };
+    let bundle = timburn::weights::from_file(&file, Some("efficientnet_lite0")).expect("loads");
+    // The golden has six decimals; pixels are PIL's to the bit, so only the order of sums differs.
+    check(&bundle, 1e-4);
+}
+
+#[test]
+fn the_embedded_half_precision_copy_agrees_with_pytorch() {
+    check(&timburn::weights::embedded().expect("embedded"), 2e-2);
+}
