@@ -74,7 +74,7 @@ def timm_row(architecture: str, name: str) -> dict | None:
     return row(
         architecture,
         name.split(".")[1],
-        url=cfg.url if HASH.search(cfg.url or "") else "",
+        url=cfg.url if HASH.search(cfg.url or "") else f"https://huggingface.co/{cfg.hf_hub_id}/resolve/main/model.safetensors",
         hub=cfg.hf_hub_id,
         layout="timm_mobilenet_v2" if architecture == "mobilenet_v2" else "canonical",
         input=size[1],
