@@ -58,3 +58,11 @@ def evaluate(images: torch.Tensor) -> dict[str, torch.Tensor]:
         *stages, logits = keras.Model(model.input, outputs)(images.permute(0, 2, 3, 1), training=False)
     found = {f"layer{i}": stage.permute(0, 3, 1, 2) for i, stage in enumerate(stages, 1)}
     return found | {"logits": logits}
+
+
+if __name__ == "__main__":
+    # Names and shapes as Keras itself gives them, for the test of timburn's layout table.
+    from pathlib import Path
+
+    lines = [f"{variable.path}\t{list(variable.shape)}\n" for variable in keras.applications.ResNet50(weights=None).variables]
+    (Path(__file__).parent / "goldens" / "keras_resnet50.tsv").write_text("".join(sorted(lines)))

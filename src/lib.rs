@@ -18,9 +18,10 @@
 //! | to do this | start at |
 //! |---|---|
 //! | classify pictures | [`Predictor`] |
-//! | get a model with published weights, with your own number of classes | [`pretrained`], [`models::ImageModel::reset_classifier`] |
+//! | get a model with published weights, with your own number of classes | [`pretrained`], [`ImageModel::reset_classifier`] |
+//! | the same for other channels | [`Bundle::load_with`] |
 //! | get a model with random weights | [`create`] |
-//! | use your own model type | [`models::ImageModel`] |
+//! | use your own model type | [`ImageModel`] |
 //! | read, write and verify weights | [`weights`] |
 //! | decode and resize pictures as PIL does | [`data`] |
 //!
@@ -38,4 +39,4 @@ pub use timburn_core::{Classes, Error, Preprocessing, Result, open_device};
 pub use timburn_data::sample_photograph;
 pub use timburn_infer::{Guess, Prediction, Predictor};
 pub use timburn_models::{ImageModel, Model, ModelOptions, create};
-pub use timburn_weights::{Bundle, pretrained};
+pub use timburn_weights::{Bundle, pretrained, pretrained_bundle};

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use timburn_core::error::ModelError;
 use timburn_core::{Classes, Error, Preprocessing, Result};
 use timburn_data::{DecodeOptions, Rgb8Image, decode_bytes, decode_file, prepare, to_tensor};
-use timburn_models::{ImageModel, Model, create, load_state_dict};
+use timburn_models::{ImageModel, Model};
 use timburn_weights::Bundle;
 
 use crate::prediction::Prediction;
@@ -30,12 +30,12 @@ impl Predictor {
     /// [`WeightsError`](timburn_core::WeightsError) when its tensors do not fit the architecture.
     pub fn new(bundle: &Bundle, device: &Device) -> Result<Self> {
         let device = device.clone().without_autodiff();
-        let fresh = create(&bundle.model.architecture, &bundle.model.options, &device)?;
-        if fresh.num_classes() != bundle.classes.len() {
-            return Err(ModelError::ClassCount { model: fresh.num_classes(), classes: bundle.classes.len() }.into());
+        let model = bundle.load(&device)?;
+        if model.num_classes() != bundle.classes.len() {
+            return Err(ModelError::ClassCount { model: model.num_classes(), classes: bundle.classes.len() }.into());
         }
         Ok(Self {
-            model: load_state_dict(&fresh, &bundle.weights)?,
+            model,
             classes: Arc::new(bundle.classes.clone()),
             preprocessing: bundle.preprocessing.clone(),
             device,
@@ -55,9 +55,9 @@ impl Predictor {
     /// Published weights by name (`resnet50.tv2_in1k`, `resnet50`): embedded, from the cache, or downloaded.
     ///
     /// # Errors
-    /// As [`timburn_weights::pretrained`] and [`new`](Self::new).
+    /// As [`timburn_weights::pretrained_bundle`] and [`new`](Self::new).
     pub fn pretrained(name: &str, device: &Device) -> Result<Self> {
-        Self::new(&timburn_weights::pretrained(name)?, device)
+        Self::new(&timburn_weights::pretrained_bundle(name)?, device)
     }
 
     /// A bundle's file.

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn::tensor::Device;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use timburn_core::error::ModelError;
 use timburn_core::{Classes, Preprocessing, Result, WeightsError};
-use timburn_models::{ModelOptions, StateDict};
+use timburn_models::state_dict::{adapt_input_channels, input_key};
+use timburn_models::{ImageModel, Model, ModelOptions, StateDict, create, load_state_dict};
 
 use crate::read::{Contents, from_bytes, from_static, read_contents};
 use crate::write::{Precision, write_safetensors};
@@ -143,6 +145,35 @@ impl Bundle {
         let preprocessing = entry(&metadata, "preprocessing", &name)?;
         let card = entry(&metadata, "card", &name)?;
         Ok(Self { model, classes, preprocessing, card, weights })
+    }
+
+    /// The model with its weights, on `device`.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the architecture or its options do not exist, [`WeightsError`] when the tensors do not fit them.
+    pub fn load(&self, device: &Device) -> Result<Model> {
+        load_state_dict(&create(&self.model.architecture, &self.model.options, device)?, &self.weights)
+    }
+
+    /// The model with its weights and other options: for images of other channels the first convolution is adapted as timm and fastai do,
+    /// for another number of classes the classifier is a fresh one drawn from `options.seed`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with(&self, options: &ModelOptions, device: &Device) -> Result<Model> {
+        let classes = self.classes.len();
+        let model = create(&self.model.architecture, &ModelOptions { classes: Some(classes), ..options.clone() }, device)?;
+        let mut weights = self.weights.clone();
+        if options.in_channels != self.model.options.in_channels
+            && let Some(key) = input_key(&model)
+        {
+            adapt_input_channels(&mut weights, &key, options.in_channels)?;
+        }
+        let model = load_state_dict(&model, &weights)?;
+        Ok(match options.classes {
+            Some(wanted) if wanted != classes => model.reset_classifier(wanted, options.seed, device),
+            _ => model,
+        })
     }
 
     /// Writes the bundle to `path`, whole or not at all.

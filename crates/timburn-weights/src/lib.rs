@@ -2,7 +2,8 @@
 //!
 //! | to do this | start at |
 //! |---|---|
-//! | get published weights with their preprocessing and classes | [`pretrained`], [`catalogue()`] |
+//! | get a model with published weights | [`pretrained`]; with its preprocessing and classes [`pretrained_bundle`] |
+//! | see what is published | [`catalogue()`] |
 //! | read any weight file | [`read_weights`], [`from_file`] |
 //! | save a model for PyTorch | [`write_safetensors`] |
 //! | save everything a prediction needs | [`Bundle`] |
@@ -23,6 +24,6 @@ pub use hub::{HubOptions, Progress};
 pub use layout::Layout;
 #[cfg(feature = "embedded")]
 pub use pretrained::embedded;
-pub use pretrained::{from_file, pretrained, resolve};
+pub use pretrained::{from_file, pretrained, pretrained_bundle, resolve};
 pub use read::{read_contents, read_weights};
 pub use write::{Precision, write_safetensors};

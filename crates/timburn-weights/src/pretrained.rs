@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use timburn_core::{Classes, Preprocessing, Result, WeightsError};
-use timburn_models::{Architecture, ModelOptions, StateDict};
+use burn::tensor::Device;
+use timburn_core::{Classes, Error, Preprocessing, Result, WeightsError};
+use timburn_models::{Architecture, Model, ModelOptions, StateDict};
 
 use crate::bundle::{Bundle, Card, ModelSpec};
 use crate::catalogue::{Published, catalogue, find};
@@ -20,18 +21,27 @@ pub fn embedded() -> Result<Bundle> {
     Bundle::from_static(include_bytes!("../assets/efficientnet_lite0.timburn"), "embedded efficientnet_lite0.in1k")
 }
 
-/// Published weights by `arch.tag`, or by architecture for its default: embedded, from the cache, or downloaded without a word.
+/// A model with published weights by `arch.tag`, or by architecture for its default: embedded, from the cache, or downloaded without a word.
+/// For other classes or channels see [`Bundle::load_with`].
+///
+/// # Errors
+/// As [`pretrained_bundle`] and [`Bundle::load`].
+pub fn pretrained(name: &str, device: &Device) -> Result<Model> {
+    pretrained_bundle(name)?.load(device)
+}
+
+/// Published weights with their classes and preprocessing, by name as in [`pretrained`].
 ///
 /// # Errors
 /// [`WeightsError::Unknown`], [`WeightsError::Offline`], [`WeightsError::Download`], [`WeightsError::Hash`], and those of reading.
-pub fn pretrained(name: &str) -> Result<Bundle> {
+pub fn pretrained_bundle(name: &str) -> Result<Bundle> {
     resolve(Some(name), None, &HubOptions::from_env(), &())
 }
 
 /// The weights that a command line asks for: `weights` if it names a file, else the published ones called `model`, else the embedded ones.
 ///
 /// # Errors
-/// As [`from_file`] and [`pretrained`].
+/// As [`from_file`] and [`pretrained_bundle`].
 pub fn resolve(model: Option<&str>, weights: Option<&Path>, options: &HubOptions, progress: &dyn Progress) -> Result<Bundle> {
     if let Some(path) = weights {
         return from_file(path, model);
@@ -42,22 +52,28 @@ pub fn resolve(model: Option<&str>, weights: Option<&Path>, options: &HubOptions
     }
     let row = find(model.unwrap_or("efficientnet_lite0"))?;
     let path = hub::fetch_published(row, options, progress)?;
-    let bundle = with_row(read_contents(path)?.weights, row)?;
-    Ok(bundle)
+    with_row(read_contents(path)?.weights, row)
 }
 
 /// A weight file as a bundle. A timburn bundle knows everything itself; any other file needs its architecture, as `arch` or `arch.tag`.
 ///
-/// Preprocessing is that of the named row, or of the architecture's default one. The number of classes is the file's; their names are
+/// Preprocessing is that of the named row, or of the architecture's default one. Classes and input channels are the file's; the names are
 /// ImageNet's for 1000, CIFAR-10's for a CIFAR network with 10, and numbers otherwise.
 ///
 /// # Errors
-/// [`timburn_core::Error::Io`] and [`WeightsError`] of reading; [`WeightsError::NotABundle`] without an architecture;
-/// [`timburn_core::error::ModelError`] for an unknown one.
+/// [`Error::Io`] and [`WeightsError`] of reading; [`WeightsError::NotABundle`] without an architecture;
+/// [`timburn_core::error::ModelError`] for an unknown one; [`Error::Argument`] for a bundle of another one.
 pub fn from_file(path: impl AsRef<Path>, model: Option<&str>) -> Result<Bundle> {
     let contents = read_contents(path)?;
     if Bundle::is_bundle(&contents) {
-        return Bundle::from_contents(contents);
+        let bundle = Bundle::from_contents(contents)?;
+        return match model {
+            Some(name) if Architecture::find(architecture_of(name))?.name != bundle.model.architecture => {
+                let expected = format!("{}, the architecture of {}", bundle.model.architecture, bundle.weights.name);
+                Err(Error::Argument { name: "model", value: name.into(), expected })
+            }
+            _ => Ok(bundle),
+        };
     }
     let Some(name) = model else {
         let reason = "it holds weights without their architecture".into();
@@ -66,12 +82,17 @@ pub fn from_file(path: impl AsRef<Path>, model: Option<&str>) -> Result<Bundle> 
     if let Ok(row) = find(name) {
         return with_row(contents.weights, row);
     }
-    let architecture = Architecture::find(name.split_once('.').map_or(name, |(architecture, _)| architecture))?;
+    let architecture = Architecture::find(architecture_of(name))?;
     if let Some(row) = catalogue().iter().find(|row| row.architecture == architecture.name && row.is_default) {
         return with_row(contents.weights, row);
     }
     let preprocessing = if architecture.input == 32 { Preprocessing::cifar10() } else { Preprocessing::torchvision(224, 256) };
     bundle(contents.weights, architecture.name, preprocessing, Card::default())
+}
+
+/// `arch` of `arch.tag`.
+fn architecture_of(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(architecture, _)| architecture)
 }
 
 fn with_row(weights: StateDict, row: &Published) -> Result<Bundle> {
@@ -90,13 +111,14 @@ fn bundle(weights: StateDict, architecture: &str, preprocessing: Preprocessing, 
     let layout = Layout::detect(&weights);
     let weights = layout.canonical(weights)?;
     let default = Architecture::find(architecture)?.classes;
-    let biases = ["fc.bias", "classifier.bias", "classifier.1.bias"];
-    let count = biases.iter().find_map(|key| weights.tensors.get(*key)?.shape.first().copied()).unwrap_or(default);
+    let extent = |keys: &[&str], axis: usize| keys.iter().find_map(|key| weights.tensors.get(*key)?.shape.get(axis).copied());
+    let count = extent(&["fc.weight", "classifier.weight", "classifier.1.weight"], 0).unwrap_or(default);
+    let in_channels = extent(&["conv1.weight", "conv1.0.weight", "conv_stem.weight", "features.0.0.weight"], 1).unwrap_or(3);
     let classes = match count {
         1000 => Classes::imagenet(),
         10 if preprocessing.input == 32 => Classes::cifar10(),
         _ => Classes::numbered(count),
     };
-    let options = ModelOptions::classes(classes.len());
+    let options = ModelOptions { in_channels, ..ModelOptions::classes(classes.len()) };
     Ok(Bundle { model: ModelSpec { architecture: architecture.to_owned(), options }, classes, preprocessing, card, weights })
 }

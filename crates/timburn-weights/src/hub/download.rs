@@ -1,223 +1,237 @@
-//! A download: into a file of its own, resumed where it stopped, verified, and only then renamed into the cache.
-
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use timburn_core::{Error, Result, WeightsError};
-use ureq::http::Response;
+use ureq::Agent;
+use ureq::http::{Response, StatusCode};
 
-use super::cache::{Place, hash_into, hexadecimal};
-use super::http::{Client, header, join};
-use super::{HubOptions, Progress};
-use crate::write::sync_folder;
+use super::cache::{Repository, hexadecimal, update};
+use super::{HubOptions, Progress, Source, check};
 
-/// No published weights are larger; a server that sends without end is cut off.
-const MAX_SIZE: u64 = 16 << 30;
+/// More hops than any honest host needs.
+const MAX_REDIRECTS: usize = 8;
+/// A server that says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
 
-/// What is known about a file before its first byte.
-struct Wanted {
-    url: String,
-    /// SHA-256 or the beginning of it.
+/// Fetches `source` into `repository` and returns its path there.
+pub(super) fn download(source: &Source, repository: &Repository, options: &HubOptions, progress: &dyn Progress) -> Result<PathBuf> {
+    let blobs = repository.root.join("blobs");
+    for folder in [&blobs, &repository.locks] {
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    }
+    // One process at a time per file; the lock goes with the process, however it ends.
+    let lock = repository.locks.join(format!("{}.lock", source.file));
+    let lock_file = File::create(&lock).map_err(Error::io("create", &lock))?;
+    lock_file.lock().map_err(Error::io("lock", &lock))?;
+    if let Some(path) = repository.find(&source.file) {
+        return Ok(path);
+    }
+
+    let incomplete = blobs.join(format!("{}.incomplete", source.file));
+    let transfer = Transfer { source, options, incomplete: &incomplete, place: repository.place(&source.file) };
+    let received = transfer.run(progress)?;
+    let expected = if source.sha256.is_empty() { &received.stated } else { &source.sha256 };
+    let verdict = if expected.is_empty() {
+        Err(transfer.failed("the server states no SHA-256 and none is known"))
+    } else {
+        check(Path::new(&source.url), &received.sha256, expected)
+    };
+    if let Err(error) = verdict {
+        // What is wrong stays wrong: the next try starts afresh.
+        fs::remove_file(&incomplete).map_err(Error::io("remove", &incomplete))?;
+        transfer.forget_validator();
+        return Err(error.into());
+    }
+    let blob = blobs.join(&received.sha256);
+    fs::rename(&incomplete, &blob).map_err(Error::io("rename", &incomplete))?;
+    transfer.forget_validator();
+    publish(repository, &source.file, &blob, &received.revision)
+}
+
+/// Makes the blob visible in a snapshot, as the hub's clients do: a link, or a copy where there are no links.
+fn publish(repository: &Repository, file: &str, blob: &Path, revision: &str) -> Result<PathBuf> {
+    let snapshot = repository.root.join("snapshots").join(revision);
+    fs::create_dir_all(&snapshot).map_err(Error::io("create", &snapshot))?;
+    let path = snapshot.join(file);
+    let temporary = snapshot.join(format!(".{file}.new"));
+    let _ = fs::remove_file(&temporary);
+    link(blob, &temporary).map_err(Error::io("create", &temporary))?;
+    fs::rename(&temporary, &path).map_err(Error::io("rename", &temporary))?;
+    let refs = repository.root.join("refs");
+    fs::create_dir_all(&refs).map_err(Error::io("create", &refs))?;
+    let reference = refs.join("main");
+    fs::write(&reference, revision).map_err(Error::io("write", &reference))?;
+    Ok(path)
+}
+
+fn link(blob: &Path, path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    if let Some(name) = blob.file_name() {
+        return std::os::unix::fs::symlink(Path::new("../../blobs").join(name), path);
+    }
+    fs::hard_link(blob, path).or_else(|_| fs::copy(blob, path).map(|_| ()))
+}
+
+/// A finished transfer.
+struct Received {
+    /// Of the bytes on the disk.
     sha256: String,
-    /// Snapshot of the file.
+    /// By the server; empty when it states none.
+    stated: String,
+    /// Commit of the hub's repository, `main` elsewhere.
     revision: String,
 }
 
-pub(super) fn download(place: &Place, options: &HubOptions, progress: &mut dyn Progress) -> Result<PathBuf> {
-    let client = Client::new(options);
-    let failed = |reason: String| Error::from(WeightsError::Download { url: place.url.clone(), reason, path: place.path() });
-    let wanted = match &place.sha256 {
-        Some(sha256) => Wanted { url: place.url.clone(), sha256: sha256.clone(), revision: "main".into() },
-        None => ask_hub(&client, &place.url).map_err(failed)?,
-    };
-    let blobs = place.folder.join("blobs");
-    fs::create_dir_all(&blobs).map_err(Error::io("create", &blobs))?;
-    // A full hash is the blob's name to be; a prefix alone is too little to tell files apart.
-    let name = if place.is_hub() { wanted.sha256.clone() } else { place.file.clone() };
-    let _lock = lock(place, options, &name)?;
-    if let Some(path) = place.find(options)? {
-        // Another process was faster.
-        return Ok(path);
-    }
-    let transfer = Transfer {
-        part: blobs.join(format!("{name}.incomplete")),
-        validator: blobs.join(format!("{name}.incomplete.etag")),
-        title: &place.file,
-        wanted: &wanted,
-    };
-    let blob = blobs.join(&wanted.sha256);
-    let sha256 = if blob.is_file() {
-        // Downloaded for another snapshot.
-        wanted.sha256.clone()
-    } else {
-        let sha256 = transfer.run(&client, progress, &failed)?;
-        let blob = blobs.join(&sha256);
-        fs::rename(&transfer.part, &blob).map_err(Error::io("rename", &transfer.part))?;
-        let _ = fs::remove_file(&transfer.validator);
-        sync_folder(&blobs);
-        sha256
-    };
-    place.install(&sha256, &wanted.revision)
-}
-
-/// Commit and SHA-256 of a file on the hub. For large files it states them on the way to the server that has the bytes.
-fn ask_hub(client: &Client<'_>, url: &str) -> Result<Wanted, String> {
-    let mut at = url.to_owned();
-    let mut commit = None;
-    for _ in 0..5 {
-        let reply = client.head(&at)?;
-        let headers = reply.headers();
-        commit = commit.or_else(|| header(headers, "x-repo-commit").map(str::to_owned));
-        let etag = header(headers, "x-linked-etag").or_else(|| header(headers, "etag").filter(|_| reply.status().is_success()));
-        if let Some(etag) = etag {
-            let sha256 = etag.trim_start_matches("W/").trim_matches('"').to_lowercase();
-            let commit = commit.ok_or("the hub does not say which commit it is")?;
-            if sha256.len() != 64 || !is_hexadecimal(&sha256) || !is_hexadecimal(&commit) {
-                return Err(format!("the hub states no SHA-256 for it (`{sha256}`)"));
-            }
-            return Ok(Wanted { url: url.replace("/resolve/main/", &format!("/resolve/{commit}/")), sha256, revision: commit });
-        }
-        if !reply.status().is_redirection() {
-            return Err(status_reason(&reply));
-        }
-        let location = header(headers, "location").and_then(|location| join(&at, location));
-        at = location.ok_or_else(|| format!("{} without an address", reply.status()))?;
-    }
-    Err("too many redirects".into())
-}
-
-fn is_hexadecimal(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn status_reason<B>(reply: &Response<B>) -> String {
-    match reply.status().as_u16() {
-        401 | 403 => format!("HTTP {}; set HF_TOKEN if you have access", reply.status()),
-        _ => format!("HTTP {}", reply.status()),
-    }
-}
-
-/// Holds others off this file until it is dropped. A file system without locks costs a second download at worst: every process writes the
-/// same bytes and verifies them.
-fn lock(place: &Place, options: &HubOptions, name: &str) -> Result<File> {
-    let folder = options.cache.join(".locks").join(place.folder.file_name().unwrap_or_default());
-    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-    let path = folder.join(format!("{name}.lock"));
-    let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(Error::io("create", &path))?;
-    match file.lock() {
-        Err(error) if error.kind() != std::io::ErrorKind::Unsupported => Err(Error::io("lock", &path)(error)),
-        _ => Ok(file),
-    }
+/// What a first answer says of the file.
+struct Headers {
+    stated: String,
+    revision: String,
 }
 
 struct Transfer<'a> {
-    /// The bytes so far.
-    part: PathBuf,
-    /// The server's name for the version that they belong to.
-    validator: PathBuf,
-    title: &'a str,
-    wanted: &'a Wanted,
+    source: &'a Source,
+    options: &'a HubOptions,
+    incomplete: &'a Path,
+    place: PathBuf,
 }
 
 impl Transfer<'_> {
-    /// Completes [`part`](Self::part) and returns its SHA-256. A transfer that breaks off leaves it for the next attempt, a wrong one
-    /// removes it.
-    fn run(&self, client: &Client<'_>, progress: &mut dyn Progress, failed: &dyn Fn(String) -> Error) -> Result<String> {
-        let mut reply = None;
-        let mut done = 0;
-        if let Some((length, validator)) = self.resumable() {
-            let resume = [("Range", format!("bytes={length}-")), ("If-Range", validator)];
-            let resumed = client.get(&self.wanted.url, &resume).map_err(failed)?;
-            match resumed.status().as_u16() {
-                206 if header(resumed.headers(), "content-range").and_then(range_start) == Some(length) => {
-                    done = length;
-                    reply = Some(resumed);
-                }
-                // The server does not resume, or has another version: from the beginning.
-                200 => reply = Some(resumed),
-                206 | 416 => {}
-                _ => return Err(failed(status_reason(&resumed))),
-            }
-        }
-        let reply = match reply {
-            Some(reply) => reply,
-            None => client.get(&self.wanted.url, &[]).map_err(failed)?,
-        };
-        if !reply.status().is_success() {
-            return Err(failed(status_reason(&reply)));
-        }
+    fn failed(&self, reason: impl ToString) -> WeightsError {
+        WeightsError::Download { url: self.source.url.clone(), reason: reason.to_string(), path: self.place.clone() }
+    }
 
+    /// File with the validator (`ETag`) of the bytes received so far.
+    fn validator(&self) -> PathBuf {
+        self.incomplete.with_extension("etag")
+    }
+
+    fn forget_validator(&self) {
+        let _ = fs::remove_file(self.validator());
+    }
+
+    fn run(&self, progress: &dyn Progress) -> Result<Received> {
+        let io = |action| Error::io(action, self.incomplete);
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(self.incomplete).map_err(io("create"))?;
         let mut hash = Sha256::new();
-        if done > 0 {
-            done = hash_into(&mut hash, &self.part)?;
-        } else {
-            self.restart(header(reply.headers(), "etag"))?;
-        }
-        let length = header(reply.headers(), "content-length").and_then(|length| length.parse::<u64>().ok());
-        let total = length.and_then(|length| length.checked_add(done));
-        progress.start(self.title, total, done);
-        let received = self.receive(reply, &mut hash, done, progress);
-        progress.finish();
-        let received = received?.map_err(failed)?;
-        if let Some(total) = total.filter(|&total| total != received) {
-            return Err(failed(format!("{received} of {total} bytes")));
-        }
+        file.seek(SeekFrom::Start(0)).map_err(io("read"))?;
+        let mut done = update(&mut hash, &mut file).map_err(io("read"))?;
+        let validator = fs::read_to_string(self.validator()).unwrap_or_default();
 
-        let found = hexadecimal(hash);
-        if !found.starts_with(&self.wanted.sha256) {
-            let _ = fs::remove_file(&self.part);
-            let _ = fs::remove_file(&self.validator);
-            return Err(WeightsError::Hash { name: self.wanted.url.clone(), expected: self.wanted.sha256.clone(), found }.into());
+        let (headers, mut response) = self.request(done, &validator)?;
+        if response.status() != StatusCode::PARTIAL_CONTENT && done > 0 {
+            // The server sends the whole file: it has changed, or ranges are not served.
+            if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+                response = self.request(0, "")?.1;
+            }
+            file.set_len(0).map_err(io("truncate"))?;
+            (hash, done) = (Sha256::new(), 0);
         }
-        Ok(found)
+        if !response.status().is_success() {
+            return Err(self.failed(format!("the server answers {}", response.status())).into());
+        }
+        let _ = fs::write(self.validator(), header(&response, "etag"));
+        let length = header(&response, "content-length").parse::<u64>().ok();
+        let total = length.map(|length| done + length);
+        progress.start(&self.source.name, done, total);
+
+        let mut body = response.into_body().into_reader();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let count = body.read(&mut buffer).map_err(|error| self.failed(format!("the connection broke after {done} bytes: {error}")))?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&buffer[..count]).map_err(io("write"))?;
+            hash.update(&buffer[..count]);
+            done += count as u64;
+            progress.advance(count as u64);
+        }
+        if total.is_some_and(|total| total != done) {
+            return Err(self.failed(format!("{done} bytes arrived of {}", total.unwrap_or_default())).into());
+        }
+        file.sync_all().map_err(io("write"))?;
+        Ok(Received { sha256: hexadecimal(hash), stated: headers.stated, revision: headers.revision })
     }
 
-    /// Bytes that are here and the strong validator that they can be resumed with.
-    fn resumable(&self) -> Option<(u64, String)> {
-        let length = fs::metadata(&self.part).ok()?.len();
-        let validator = fs::read_to_string(&self.validator).ok()?;
-        (length > 0 && validator.starts_with('"')).then_some((length, validator))
-    }
-
-    fn restart(&self, etag: Option<&str>) -> Result<()> {
-        // In this order: a validator never stands beside the bytes of another version.
-        let _ = fs::remove_file(&self.validator);
-        File::create(&self.part).map_err(Error::io("create", &self.part))?;
-        match etag {
-            Some(etag) => fs::write(&self.validator, etag).map_err(Error::io("write", &self.validator)),
-            None => Ok(()),
-        }
-    }
-
-    /// Appends the body and returns the length of the whole. The outer error is this machine's, the inner one the network's.
-    fn receive(&self, reply: Response<ureq::Body>, hash: &mut Sha256, mut done: u64, progress: &mut dyn Progress) -> Result<Result<u64, String>> {
-        let write_failed = |path: &Path| Error::io("write", path);
-        let mut file = OpenOptions::new().append(true).open(&self.part).map_err(write_failed(&self.part))?;
-        let mut body = reply.into_body().into_reader();
-        let mut buffer = vec![0; 1 << 18];
-        let ended = loop {
-            match body.read(&mut buffer) {
-                Ok(0) => break Ok(done),
-                Ok(count) => {
-                    hash.update(&buffer[..count]);
-                    file.write_all(&buffer[..count]).map_err(write_failed(&self.part))?;
-                    done += count as u64;
-                    progress.advance(count as u64);
-                    if done > MAX_SIZE {
-                        break Err(format!("more than {MAX_SIZE} bytes"));
+    /// Asks for the file from byte `from` on, following redirects by hand: the hub states digest and commit in its first answer only, and
+    /// the token must not follow to another host.
+    fn request(&self, from: u64, validator: &str) -> Result<(Headers, Response<ureq::Body>), WeightsError> {
+        let config = Agent::config_builder()
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_connect(Some(SILENCE))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE))
+            .user_agent(concat!("timburn/", env!("CARGO_PKG_VERSION")));
+        let agent: Agent = config.build().into();
+        let mut headers = Headers { stated: String::new(), revision: "main".into() };
+        let mut url = self.source.url.clone();
+        for hop in 0..=MAX_REDIRECTS {
+            let mut request = agent.get(&url).header("accept-encoding", "identity");
+            if from > 0 {
+                request = request.header("range", format!("bytes={from}-"));
+                if !validator.is_empty() {
+                    request = request.header("if-range", validator);
+                }
+            }
+            if let Some(token) = self.options.token.as_ref().filter(|_| self.source.is_hub && hop == 0) {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let response = request.call().map_err(|error| self.failed(error))?;
+            if self.source.is_hub {
+                for name in ["x-linked-etag", "etag"] {
+                    let digest = header(&response, name).trim_start_matches("W/").trim_matches('"').to_lowercase();
+                    if headers.stated.is_empty() && digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                        headers.stated = digest;
                     }
                 }
-                Err(error) => break Err(format!("after {done} bytes: {error}")),
+                let revision = header(&response, "x-repo-commit");
+                if !revision.is_empty() && revision.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                    headers.revision = revision;
+                }
             }
-        };
-        file.sync_all().map_err(write_failed(&self.part))?;
-        Ok(ended)
+            if !response.status().is_redirection() {
+                return Ok((headers, response));
+            }
+            let location = header(&response, "location");
+            url = absolute(&url, &location).ok_or_else(|| self.failed(format!("it redirects to `{location}`")))?;
+        }
+        Err(self.failed(format!("more than {MAX_REDIRECTS} redirects")))
     }
 }
 
-/// First position of a `Content-Range: bytes 100-199/200`.
-fn range_start(value: &str) -> Option<u64> {
-    value.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+fn header<T>(response: &Response<T>, name: &str) -> String {
+    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// `location` seen from `base`: absolute, or a path on the same host. HTTPS is never left for HTTP.
+fn absolute(base: &str, location: &str) -> Option<String> {
+    let (scheme, rest) = base.split_once("://")?;
+    if location.starts_with("https://") || (scheme == "http" && location.starts_with("http://")) {
+        Some(location.to_owned())
+    } else if location.starts_with('/') && !location.starts_with("//") {
+        let host = rest.split('/').next()?;
+        Some(format!("{scheme}://{host}{location}"))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::absolute;
+
+    #[test]
+    fn redirects_stay_encrypted() {
+        assert_eq!(absolute("https://a/b", "https://c/d").as_deref(), Some("https://c/d"));
+        assert_eq!(absolute("https://a/b/c", "/d").as_deref(), Some("https://a/d"));
+        assert_eq!(absolute("https://a/b", "http://c/d"), None);
+        assert_eq!(absolute("http://a/b", "http://c/d").as_deref(), Some("http://c/d"));
+        assert_eq!(absolute("https://a/b", "file:///etc/passwd"), None);
+        assert_eq!(absolute("https://a/b", "//c/d"), None);
+    }
 }

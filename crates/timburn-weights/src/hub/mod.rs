@@ -1,140 +1,168 @@
-//! Files of the catalogue: found in the caches of this machine, or downloaded once and verified.
+//! The cache of published files, laid out as the Hugging Face hub lays it out, and its only way in: verified, then renamed.
 //!
-//! A direct file is checked against the row's pinned SHA-256 (or the eight digits of it in its name, as PyTorch does). A file of the
-//! Hugging Face hub is checked against the SHA-256 that the hub states for it over TLS (`X-Linked-Etag`): that finds damage on the way,
-//! not a repository that was changed.
+//! `models--timm--resnet50.a1_in1k/{blobs,refs,snapshots}` for files of the hub, shared with Python; the same layout under
+//! `models--timburn--published` for files with a plain URL. torchvision's own cache (`TORCH_HOME/hub/checkpoints`) is used where it
+//! has the file and the digest fits.
 
 mod cache;
 #[cfg(feature = "pretrained")]
 mod download;
-#[cfg(feature = "pretrained")]
-mod http;
 
-use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use timburn_core::{Result, WeightsError};
+use timburn_core::{Error, Result, WeightsError};
 
-use crate::catalogue::Row;
-use cache::Place;
+use crate::catalogue::Published;
+use cache::Repository;
 
-/// Hugging Face's own server.
-const ENDPOINT: &str = "https://huggingface.co";
+/// Hears of a download. All methods may be called from one thread only, in order.
+pub trait Progress {
+    /// The transfer of `name` begins: `done` bytes are there from an earlier try, `total` is known when the server says so.
+    fn start(&self, name: &str, done: u64, total: Option<u64>) {
+        let _ = (name, done, total);
+    }
+    /// More bytes arrived.
+    fn advance(&self, bytes: u64) {
+        let _ = bytes;
+    }
+}
 
-/// Where to look and whether to download.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Silence.
+impl Progress for () {}
+
+/// Where files are kept and whether the network may be used.
+#[derive(Debug, Clone)]
 pub struct HubOptions {
-    /// Cache folder, laid out as the Hugging Face hub does, and shared with it.
+    /// The hub's cache.
     pub cache: PathBuf,
-    /// Folder of `torch.hub`, where torchvision keeps its files. They are used where they lie, once their hash is right.
-    pub torch_checkpoints: Option<PathBuf>,
-    /// Address of the hub or a mirror of it. Another than the default is asked first, before the direct address of a file.
+    /// torchvision's cache.
+    pub torch: PathBuf,
+    /// Base URL of the hub.
     pub endpoint: String,
-    /// Sent to the endpoint alone.
+    /// Sent to the hub, never anywhere else.
     pub token: Option<String>,
-    /// What turned downloads off.
+    /// What forbids downloads, if anything does.
     pub offline: Option<&'static str>,
-    /// Whether to honour `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
-    pub proxies: bool,
 }
 
 impl HubOptions {
-    /// As the environment says: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `XDG_CACHE_HOME/huggingface/hub`, else
-    /// `~/.cache/huggingface/hub`; `TORCH_HOME`; `HF_ENDPOINT`; `HF_TOKEN`; `HF_HUB_OFFLINE` and `TIMBURN_OFFLINE`.
+    /// As the environment says: `HF_HUB_CACHE` > `HF_HOME/hub` > `XDG_CACHE_HOME/huggingface/hub` > `~/.cache/huggingface/hub`;
+    /// `TORCH_HOME`; `HF_ENDPOINT`; `HF_TOKEN`; `HF_HUB_OFFLINE` and `TIMBURN_OFFLINE` (anything but empty, `0`, `false`). Proxies are
+    /// taken from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` when a connection is made.
     pub fn from_env() -> Self {
-        Self::from_variables(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+        Self::from(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    fn from_variables(get: impl Fn(&str) -> Option<String>) -> Self {
-        let home = get("HOME").or_else(|| get("USERPROFILE")).map_or_else(env::temp_dir, PathBuf::from);
-        let caches = get("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
-        let path = |name| get(name).map(PathBuf::from);
-        let hugging_face = path("HF_HOME").unwrap_or_else(|| caches.join("huggingface"));
-        let torch = path("TORCH_HOME").unwrap_or_else(|| caches.join("torch"));
-        let set = |name| get(name).is_some_and(|value| !["0", "false", "no", "off"].contains(&value.to_lowercase().as_str()));
+    fn from(variable: &dyn Fn(&str) -> Option<String>) -> Self {
+        let path = |name| variable(name).map(PathBuf::from);
+        let home = path("HOME").or_else(|| path("USERPROFILE")).unwrap_or_default();
+        let caches = path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
+        let hub_home = path("HF_HOME").unwrap_or_else(|| caches.join("huggingface"));
+        let is_on = |name| variable(name).is_some_and(|value| !["0", "false", "no", "off"].contains(&value.to_lowercase().as_str()));
+        let switched_off = ["HF_HUB_OFFLINE", "TIMBURN_OFFLINE"].into_iter().find(|name| is_on(name));
+        let without_feature = (!cfg!(feature = "pretrained")).then_some("built without the feature `pretrained`");
         Self {
-            cache: path("HF_HUB_CACHE").unwrap_or_else(|| hugging_face.join("hub")),
-            torch_checkpoints: Some(torch.join("hub").join("checkpoints")),
-            endpoint: get("HF_ENDPOINT").map_or_else(|| ENDPOINT.into(), |endpoint| endpoint.trim_end_matches('/').into()),
-            token: get("HF_TOKEN"),
-            offline: ["TIMBURN_OFFLINE", "HF_HUB_OFFLINE"].into_iter().find(|name| set(name)),
-            proxies: true,
+            cache: path("HF_HUB_CACHE").unwrap_or_else(|| hub_home.join("hub")),
+            torch: path("TORCH_HOME").unwrap_or_else(|| caches.join("torch")).join("hub/checkpoints"),
+            endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()).trim_end_matches('/').into(),
+            token: variable("HF_TOKEN"),
+            offline: without_feature.or(switched_off),
         }
     }
 }
 
-/// Follows a download. `()` follows none.
-pub trait Progress {
-    /// A file is on its way: `done` bytes of it were here already, `total` is its size where the server says so.
-    fn start(&mut self, name: &str, total: Option<u64>, done: u64);
-    /// This many bytes more.
-    fn advance(&mut self, bytes: u64);
-    /// The transfer is over; the file is verified next.
-    fn finish(&mut self);
+/// A file to fetch.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// What messages call it.
+    pub name: String,
+    /// Its repository in the cache, `owner/name`.
+    pub repository: String,
+    /// Its name there.
+    pub file: String,
+    /// Where it is.
+    pub url: String,
+    /// SHA-256 in hexadecimal, or its first digits; empty to trust the digest that the server states.
+    pub sha256: String,
+    /// Whether the server is the hub, which gets the token and states digests.
+    pub is_hub: bool,
 }
 
-impl Progress for () {
-    fn start(&mut self, _name: &str, _total: Option<u64>, _done: u64) {}
-    fn advance(&mut self, _bytes: u64) {}
-    fn finish(&mut self) {}
-}
-
-/// The file of `row`: from the cache, from torchvision's own, else downloaded into the cache.
-///
-/// A row with two addresses is tried at both, unless what the first sent is wrong. Two processes that want one file download it once.
+/// The file of a catalogue row: from the cache, from torchvision's, or downloaded.
 ///
 /// # Errors
-/// [`WeightsError::Offline`] naming the path where the file can be put by hand; [`WeightsError::Download`], after which trying again
-/// resumes; [`WeightsError::Hash`]; [`Error::Io`](timburn_core::Error::Io) for a cache that cannot be written.
-pub fn fetch(row: &Row, options: &HubOptions, progress: &mut dyn Progress) -> Result<PathBuf> {
-    let places = Place::of(row, options);
-    for place in &places {
-        if let Some(path) = place.find(options)? {
-            return Ok(path);
-        }
+/// As [`fetch`].
+pub fn fetch_published(row: &Published, options: &HubOptions, progress: &dyn Progress) -> Result<PathBuf> {
+    let from_hub = row.hub.map(|repository| Source {
+        name: row.name(),
+        repository: repository.into(),
+        file: "model.safetensors".into(),
+        url: format!("{}/{repository}/resolve/main/model.safetensors", options.endpoint),
+        sha256: String::new(),
+        is_hub: true,
+    });
+    let from_url = Source {
+        name: row.name(),
+        repository: "timburn/published".into(),
+        file: row.file().into(),
+        url: row.url.into(),
+        sha256: row.sha256.into(),
+        is_hub: false,
+    };
+    // What Python has fetched already need not be fetched again.
+    if let Some(path) = from_hub.as_ref().and_then(|source| Repository::new(source, options).find(&source.file)) {
+        return Ok(path);
+    }
+    if row.url.ends_with(".h5") {
+        let reason = "HDF5 is not read: save its tensors as safetensors under Keras' names and pass `--weights FILE`".into();
+        return Err(WeightsError::Corrupt { name: row.name(), reason }.into());
+    }
+    // A digest known beforehand is worth more than one from the server that sends the file.
+    match from_hub {
+        Some(source) if row.sha256.is_empty() => fetch(&source, options, progress),
+        _ => fetch(&from_url, options, progress),
+    }
+}
+
+/// The path of `source`'s file, verified: from the cache, from torchvision's cache, or downloaded.
+///
+/// Any number of processes may ask at once: one downloads, the others wait. What an interrupted download left is continued.
+///
+/// # Errors
+/// [`WeightsError::Offline`] naming the path where the file belongs, [`WeightsError::Download`], [`WeightsError::Hash`], [`Error::Io`].
+/// Whatever happens, nothing unverified is ever found in the cache.
+pub fn fetch(source: &Source, options: &HubOptions, progress: &dyn Progress) -> Result<PathBuf> {
+    let repository = Repository::new(source, options);
+    if let Some(path) = repository.find(&source.file) {
+        return Ok(path);
+    }
+    let at_hand = options.torch.join(&source.file);
+    if !source.sha256.is_empty() && at_hand.is_file() {
+        check(&at_hand, &cache::digest(&at_hand)?, &source.sha256)?;
+        return Ok(at_hand);
     }
     let offline = |why| {
-        let place = places.first();
-        let url = place.map_or_else(String::new, |place| place.url.clone());
-        let path = place.map_or_else(PathBuf::new, Place::path);
-        WeightsError::Offline { name: row.name.clone(), why, url, path }
+        let path = repository.place(&source.file);
+        Error::from(WeightsError::Offline { name: source.name.clone(), why, url: source.url.clone(), path })
     };
-    if row.file().is_some_and(|file| file.ends_with(".h5")) {
-        return Err(offline("Keras' file is HDF5: export its tensors to safetensors under Keras' own names").into());
+    if let Some(why) = options.offline {
+        return Err(offline(why));
     }
-    if let Some(variable) = options.offline {
-        return Err(offline(variable).into());
+    #[cfg(feature = "pretrained")]
+    return download::download(source, &repository, options, progress);
+    #[cfg(not(feature = "pretrained"))]
+    {
+        let _ = progress;
+        Err(offline("built without the feature `pretrained`"))
     }
-    download(&places, options, progress, offline)
 }
 
-#[cfg(feature = "pretrained")]
-fn download(
-    places: &[Place],
-    options: &HubOptions,
-    progress: &mut dyn Progress,
-    offline: impl Fn(&'static str) -> WeightsError,
-) -> Result<PathBuf> {
-    use timburn_core::Error;
-    let mut first = None;
-    for place in places {
-        match download::download(place, options, progress) {
-            // Elsewhere it may be reachable. Wrong content is no reason to look further: someone should know.
-            Err(Error::Weights(error @ WeightsError::Download { .. })) => first = first.or(Some(error)),
-            other => return other,
-        }
+/// Compares a digest with the digits known of it.
+fn check(path: &Path, found: &str, expected: &str) -> Result<(), WeightsError> {
+    if found.starts_with(&expected.to_lowercase()) {
+        return Ok(());
     }
-    Err(first.unwrap_or_else(|| offline("no address is known")).into())
-}
-
-#[cfg(not(feature = "pretrained"))]
-fn download(
-    _places: &[Place],
-    _options: &HubOptions,
-    _progress: &mut dyn Progress,
-    offline: impl Fn(&'static str) -> WeightsError,
-) -> Result<PathBuf> {
-    Err(offline("built without the feature `pretrained`").into())
+    Err(WeightsError::Hash { name: path.display().to_string(), expected: expected.into(), found: found.into() })
 }
 
 #[cfg(test)]
@@ -142,24 +170,23 @@ mod tests {
     use super::*;
 
     fn options(variables: &[(&str, &str)]) -> HubOptions {
-        HubOptions::from_variables(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        HubOptions::from(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
     }
 
     #[test]
-    fn folders_in_order_of_precedence() {
-        let all = [("HF_HUB_CACHE", "/a"), ("HF_HOME", "/b"), ("XDG_CACHE_HOME", "/c"), ("HOME", "/d")];
-        assert_eq!(options(&all).cache, PathBuf::from("/a"));
-        assert_eq!(options(&all[1..]).cache, PathBuf::from("/b/hub"));
-        assert_eq!(options(&all[2..]).cache, PathBuf::from("/c/huggingface/hub"));
-        assert_eq!(options(&all[3..]).cache, PathBuf::from("/d/.cache/huggingface/hub"));
-        assert_eq!(options(&all).torch_checkpoints, Some(PathBuf::from("/c/torch/hub/checkpoints")));
-        assert_eq!(options(&[("TORCH_HOME", "/t")]).torch_checkpoints, Some(PathBuf::from("/t/hub/checkpoints")));
-    }
-
-    #[test]
-    fn offline_by_either_variable_unless_it_says_no() {
-        assert_eq!(options(&[("HF_HUB_OFFLINE", "1")]).offline, Some("HF_HUB_OFFLINE"));
-        assert_eq!(options(&[("TIMBURN_OFFLINE", "true")]).offline, Some("TIMBURN_OFFLINE"));
-        assert_eq!(options(&[("HF_HUB_OFFLINE", "0")]).offline, None);
+    fn the_environment_decides_as_it_does_in_python() {
+        let cache = |variables: &[(&str, &str)]| options(variables).cache;
+        let home = ("HOME", "/home/me");
+        assert_eq!(cache(&[home]), Path::new("/home/me/.cache/huggingface/hub"));
+        assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "/x")]), Path::new("/x/huggingface/hub"));
+        assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")]), Path::new("/h/hub"));
+        assert_eq!(cache(&[home, ("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")]), Path::new("/c"));
+        assert_eq!(options(&[home]).torch, Path::new("/home/me/.cache/torch/hub/checkpoints"));
+        assert_eq!(options(&[("HF_ENDPOINT", "http://mirror/")]).endpoint, "http://mirror");
+        if cfg!(feature = "pretrained") {
+            assert_eq!(options(&[("HF_HUB_OFFLINE", "1")]).offline, Some("HF_HUB_OFFLINE"));
+            assert_eq!(options(&[("TIMBURN_OFFLINE", "yes"), ("HF_HUB_OFFLINE", "0")]).offline, Some("TIMBURN_OFFLINE"));
+            assert_eq!(options(&[]).offline, None);
+        }
     }
 }
