@@ -111,3 +111,28 @@ fn a_closed_pipe_is_not_an_error() {
     let output = child.wait_with_output().expect("ends");
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Header of a PNG that claims 65535 × 65535 pixels: 12 GiB as RGB.
+fn png_bomb() -> Vec<u8> {
+    let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xff\xff\0\0\xff\xff\x08\x02\0\0\0".to_vec();
+    bytes.extend([0x6c, 0x4b, 0x5d, 0x17]);
+    bytes
+}
+
+#[test]
+#[cfg(unix)]
+fn bombs_are_refused_in_little_memory() {
+    let folder = folder();
+    std::fs::write(folder.path().join("bomb.png"), png_bomb()).expect("writes");
+    // A safetensors header that claims a terabyte.
+    std::fs::write(folder.path().join("bomb.safetensors"), [&(1u64 << 40).to_le_bytes()[..], b"{}"].concat()).expect("writes");
+    for (arguments, code, words) in
+        [("predict bomb.png", 3, "bomb.png"), ("predict --model resnet18 --weights bomb.safetensors", 4, "bomb.safetensors")]
+    {
+        // 1.5 GiB of address space: the program, its network and nothing like 12 GiB.
+        let command = format!("ulimit -v 1500000; exec '{}' {arguments}", env!("CARGO_BIN_EXE_timburn"));
+        let output = Command::new("sh").args(["-c", &command]).current_dir(folder.path()).output().expect("sh runs");
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{arguments}: {}", stderr(&output));
+    }
+}
