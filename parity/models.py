@@ -124,7 +124,8 @@ def lite_variant(level: int, **fields) -> Variant:
     stages = tuple(f"blocks.{i}" for i in range(7))
     options = {"bn_momentum": 0.01}
     architecture = f"tf_efficientnet_lite{level}"
-    return timm_variant(architecture, options, stages=stages, train_bias_offset=RELU6_BIAS_OFFSET, **fields)
+    fields = {"train_bias_offset": RELU6_BIAS_OFFSET} | fields
+    return timm_variant(architecture, options, stages=stages, **fields)
 
 
 # The middle of the range in which ReLU6 is linear.
@@ -166,8 +167,8 @@ VARIANTS = {
     "tf_efficientnet_lite1": lite_variant(1, eval_size=ODD),
     "tf_efficientnet_lite2": lite_variant(2),
     "tf_efficientnet_lite3": lite_variant(3),
-    # More images would put one activation on the kink.
-    "tf_efficientnet_lite4": lite_variant(4, train_batch=2),
+    # The offset at which no activation meets a kink.
+    "tf_efficientnet_lite4": lite_variant(4, train_bias_offset=2.5),
     # The last block of each resolution, the 320-channel block, and the 1280-channel head.
     "mobilenet_v2": torchvision_variant(
         "mobilenet_v2",

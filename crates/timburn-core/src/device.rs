@@ -124,7 +124,7 @@ pub fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 fn devices_of(name: &str) -> Vec<Device> {
-    let kind = match name {
+    let kind: DeviceType = match name {
         #[cfg(feature = "cuda")]
         "cuda" => DeviceType::Cuda,
         #[cfg(feature = "rocm")]
