@@ -124,29 +124,31 @@ pub fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 fn devices_of(name: &str) -> Vec<Device> {
-    let kind: DeviceType = match name {
+    kind_of(name).map(|kind| Device::enumerate(kind).into_vec()).unwrap_or_default()
+}
+
+fn kind_of(name: &str) -> Option<DeviceType> {
+    match name {
         #[cfg(feature = "cuda")]
-        "cuda" => DeviceType::Cuda,
+        "cuda" => Some(DeviceType::Cuda),
         #[cfg(feature = "rocm")]
-        "rocm" => DeviceType::Rocm,
+        "rocm" => Some(DeviceType::Rocm),
         #[cfg(feature = "metal")]
-        "metal" => DeviceType::Metal,
+        "metal" => Some(DeviceType::Metal),
         #[cfg(feature = "vulkan")]
-        "vulkan" => DeviceType::Vulkan,
+        "vulkan" => Some(DeviceType::Vulkan),
         #[cfg(feature = "wgpu")]
-        "wgpu" => DeviceType::Wgpu,
+        "wgpu" => Some(DeviceType::Wgpu),
         #[cfg(feature = "webgpu")]
-        "webgpu" => DeviceType::WebGpu,
+        "webgpu" => Some(DeviceType::WebGpu),
         #[cfg(feature = "flex")]
-        "flex" => DeviceType::Flex,
+        "flex" => Some(DeviceType::Flex),
         #[cfg(feature = "cpu")]
-        "cpu" => DeviceType::Cpu,
+        "cpu" => Some(DeviceType::Cpu),
         #[cfg(feature = "ndarray")]
-        "ndarray" => DeviceType::NdArray,
-        _ => return Vec::new(),
-    };
-    #[allow(unreachable_code, reason = "unreachable only in a build without any backend")]
-    Device::enumerate(kind).into_vec()
+        "ndarray" => Some(DeviceType::NdArray),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
