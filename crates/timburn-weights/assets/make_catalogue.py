@@ -63,6 +63,10 @@ def torchvision_rows(architecture: str) -> list[dict]:
     return rows
 
 
+# Two rows of "ResNet strikes back" (Wightman et al. 2021): timm's package holds no accuracies.
+TIMM_TOP1 = {"resnet18.a1_in1k": 71.50, "resnet34.a1_in1k": 76.42}
+
+
 def timm_row(architecture: str, name: str) -> dict | None:
     cfg = get_pretrained_cfg(name)
     if cfg.num_classes != 1000 or cfg.custom_load or not cfg.hf_hub_id:
@@ -83,6 +87,7 @@ def timm_row(architecture: str, name: str) -> dict | None:
         mean=channels(cfg.mean),
         std=channels(cfg.std),
         licence=LICENCES[cfg.license] if cfg.license else "",
+        **({"top1": TIMM_TOP1[name]} if name in TIMM_TOP1 else {}),
     )
 
 
