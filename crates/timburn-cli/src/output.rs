@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use timburn_core::Error;
 
 /// One error, for people.
-pub(crate) fn error(error: &Error) {
+pub(crate) fn error(error: impl std::fmt::Display) {
     // A closed stderr is nobody's fault and no reason to fail.
     let _ = writeln!(io::stderr(), "error: {error}");
 }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Device, DeviceType, Tensor, TensorData};
 
@@ -52,7 +53,10 @@ pub fn open_device(name: &str) -> Result<Device> {
         for backend in BACKENDS.iter().filter(|backend| backend.compiled) {
             match open(backend, None, backend.name) {
                 Ok(device) => return Ok(device),
-                Err(error) => failure = error,
+                Err(error) => {
+                    log::warn!("{error}; trying the next backend");
+                    failure = error;
+                }
             }
         }
         return Err(failure.into());
@@ -102,14 +106,19 @@ fn worst_product(device: &Device) -> f32 {
             a[row * inner..][..inner].iter().zip(&b[column * inner..]).map(|(x, y)| x * y).sum::<f32>()
         });
         // Low-precision matrix units (TF32) stay within a hundredth here.
-        let error = expected.zip(found.iter().chain(std::iter::repeat(&f32::INFINITY))).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
-        worst = worst.max(error);
+        for (x, y) in expected.zip(found.iter().chain(std::iter::repeat(&f32::INFINITY))) {
+            // `max` would drop a NaN, the worst of all answers.
+            worst = if (x - y).is_nan() { f32::INFINITY } else { worst.max((x - y).abs()) };
+        }
     }
     worst
 }
 
 /// Runs `work`, turning a panic into its message and keeping the panic hook from printing.
 fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // The hook is the process's: two threads that swap it at once would leave the silent one behind.
+    static SWAPPING: Mutex<()> = Mutex::new(());
+    let _alone = SWAPPING.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let outcome = catch_unwind(AssertUnwindSafe(work));

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// Resampling filter of the resize, always antialiased when shrinking, as PIL defines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,7 +67,30 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// ImageNet channel standard deviations, RGB, full scale = 1.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
+/// Largest height and width of a model's input, in pixels: four times what any published classifier takes.
+const MAX_SIDE: usize = 4096;
+
 impl Preprocessing {
+    /// Refuses values that no model was trained with and that would exhaust memory or divide by zero: they come from files.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the first value out of range.
+    pub fn validate(&self) -> Result<()> {
+        let argument = |name, value: String, expected: &str| Err(Error::Argument { name, value, expected: expected.into() });
+        for (name, side) in [("preprocessing.input", self.input), ("preprocessing.resize", self.resize)] {
+            if !(1..=MAX_SIDE).contains(&side) {
+                return argument(name, side.to_string(), "1 to 4096 pixels");
+            }
+        }
+        if !self.mean.iter().all(|mean| mean.is_finite()) {
+            return argument("preprocessing.mean", format!("{:?}", self.mean), "finite numbers");
+        }
+        if !self.std.iter().all(|std| std.is_finite() && *std > 0.0) {
+            return argument("preprocessing.std", format!("{:?}", self.std), "finite numbers above 0");
+        }
+        Ok(())
+    }
+
     /// torchvision's evaluation preset: shorter side to `resize`, bilinear with antialias, centre crop, ImageNet statistics.
     pub const fn torchvision(input: usize, resize: usize) -> Self {
         Self {
@@ -125,6 +150,20 @@ impl Preprocessing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_files_are_checked() {
+        let good = Preprocessing::torchvision(224, 256);
+        assert!(good.validate().is_ok());
+        for bad in [
+            Preprocessing { input: 0, ..good.clone() },
+            Preprocessing { resize: 1 << 40, ..good.clone() },
+            Preprocessing { mean: [f32::NAN; 3], ..good.clone() },
+            Preprocessing { std: [0.2, 0.0, 0.2], ..good.clone() },
+        ] {
+            assert!(matches!(bad.validate(), Err(Error::Argument { .. })), "{bad:?}");
+        }
+    }
 
     #[test]
     fn timm_resize_is_floored() {

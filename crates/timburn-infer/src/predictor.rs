@@ -1,12 +1,15 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{Device, TensorData};
+use burn::tensor::Device;
 use rayon::prelude::*;
-use timburn_core::error::ModelError;
+use timburn_core::device::panic_message;
+use timburn_core::error::{DeviceError, ModelError};
 use timburn_core::{Classes, Error, Preprocessing, Result};
 use timburn_data::{DecodeOptions, Rgb8Image, decode_bytes, decode_file, prepare, to_tensor};
-use timburn_models::{ImageModel, Model};
+use timburn_models::state_dict::input_key;
+use timburn_models::{ImageModel, Model, parameters};
 use timburn_weights::Bundle;
 
 use crate::prediction::Prediction;
@@ -26,11 +29,19 @@ impl Predictor {
     /// The model of a bundle, on `device`.
     ///
     /// # Errors
-    /// [`ModelError`] when the bundle's architecture, options or class list do not fit together,
+    /// [`ModelError`] when the bundle's architecture, options or class list do not fit together, [`Error::Argument`] for preprocessing out of
+    /// range or a model for other than colour pictures,
     /// [`WeightsError`](timburn_core::WeightsError) when its tensors do not fit the architecture.
     pub fn new(bundle: &Bundle, device: &Device) -> Result<Self> {
         let device = device.clone().without_autodiff();
         let model = bundle.load(&device)?;
+        bundle.preprocessing.validate()?;
+        let key = input_key(&model);
+        let channels = parameters(&model).into_iter().find(|info| Some(&info.key) == key.as_ref()).map_or(3, |info| info.shape[1]);
+        if channels != 3 {
+            let expected = "3: pictures are decoded to RGB".into();
+            return Err(Error::Argument { name: "in_channels", value: channels.to_string(), expected });
+        }
         if model.num_classes() != bundle.classes.len() {
             return Err(ModelError::ClassCount { model: model.num_classes(), classes: bundle.classes.len() }.into());
         }
@@ -123,19 +134,37 @@ impl Predictor {
 
     fn prepared_one(&self, image: &Rgb8Image) -> Result<Prediction> {
         let mut predictions = self.forward(std::slice::from_ref(image))?;
-        predictions.pop().ok_or_else(|| no_logits(0))
+        predictions
+            .pop()
+            .ok_or_else(|| DeviceError::Failed { name: format!("{:?}", self.device), reason: "it gave no logits".into() }.into())
     }
 
     /// Runs the model on prepared pictures: `[n, 3, input, input]` → n predictions.
     fn forward(&self, images: &[Rgb8Image]) -> Result<Vec<Prediction>> {
-        let logits = self.model.forward(to_tensor(images, &self.preprocessing, &self.device)?);
-        let data: TensorData = logits.into_data();
-        let logits: Vec<f32> = data.convert::<f32>().try_to_vec().map_err(|_| no_logits(images.len()))?;
+        let failed = |reason| Error::from(DeviceError::Failed { name: format!("{:?}", self.device), reason });
+        let images = to_tensor(images, &self.preprocessing, &self.device)?;
+        // Burn reports a device that is out of memory or gone by panicking.
+        let run = || self.model.forward(images).into_data().convert::<f32>().try_to_vec::<f32>();
+        let logits = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| failed(panic_message(panic.as_ref())))?;
+        let logits = logits.map_err(|error| failed(format!("{error:?}")))?;
         Ok(logits.chunks_exact(self.classes.len().max(1)).map(|row| Prediction::new(row, Arc::clone(&self.classes))).collect())
     }
 }
 
-/// The device gave back something that is not a row of numbers per picture.
-fn no_logits(images: usize) -> Error {
-    Error::Argument { name: "logits", value: "unreadable".into(), expected: format!("{images} rows of f32 from the device") }
+#[cfg(test)]
+mod tests {
+    use timburn_models::{ModelOptions, create, state_dict};
+    use timburn_weights::{Card, ModelSpec};
+
+    use super::*;
+
+    #[test]
+    fn a_model_for_gray_pictures_is_refused() {
+        let device = timburn_core::open_device("flex").expect("flex");
+        let options = ModelOptions { in_channels: 1, ..ModelOptions::default() };
+        let weights = state_dict(&create("resnet20", &options, &device).expect("resnet20"));
+        let model = ModelSpec { architecture: "resnet20".into(), options };
+        let bundle = Bundle { model, classes: Classes::cifar10(), preprocessing: Preprocessing::cifar10(), card: Card::default(), weights };
+        assert!(matches!(Predictor::new(&bundle, &device), Err(Error::Argument { name: "in_channels", .. })));
+    }
 }

@@ -62,7 +62,7 @@ pub trait ImageModel: Module {
     /// The same body with a fresh classifier for `classes` classes, on `device`, drawn from `seed`.
     fn reset_classifier(self, classes: usize, seed: u64, device: &Device) -> Self;
 
-    /// `[n, channels, h, w]` → the last stage's output `[n, c, h / 32, w / 32]`.
+    /// `[n, channels, h, w]` → the last stage's output `[n, c, h / r, w / r]`, `r` the last stage's reduction: mostly 32.
     fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
         (0..self.stages().len()).fold(images, |features, stage| self.forward_stage(stage, features))
     }

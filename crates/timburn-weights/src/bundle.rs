@@ -142,7 +142,8 @@ impl Bundle {
         if let Some(count) = model.options.classes.filter(|&count| count != classes.len()) {
             return Err(ModelError::ClassCount { model: count, classes: classes.len() }.into());
         }
-        let preprocessing = entry(&metadata, "preprocessing", &name)?;
+        let preprocessing: Preprocessing = entry(&metadata, "preprocessing", &name)?;
+        preprocessing.validate()?;
         let card = entry(&metadata, "card", &name)?;
         Ok(Self { model, classes, preprocessing, card, weights })
     }
@@ -156,15 +157,18 @@ impl Bundle {
     }
 
     /// The model with its weights and other options: for images of other channels the first convolution is adapted as timm and fastai do,
-    /// for another number of classes the classifier is a fresh one drawn from `options.seed`.
+    /// for another number of classes the classifier is a fresh one drawn from `options.seed`. Stem and output stride stay the bundle's.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_with(&self, options: &ModelOptions, device: &Device) -> Result<Model> {
         let classes = self.classes.len();
-        let model = create(&self.model.architecture, &ModelOptions { classes: Some(classes), ..options.clone() }, device)?;
+        // The weights were made for this stem and stride: other ones would fit by shape and compute something else.
+        let own = &self.model.options;
+        let wanted = ModelOptions { classes: Some(classes), stem: own.stem, output_stride: own.output_stride, ..options.clone() };
+        let model = create(&self.model.architecture, &wanted, device)?;
         let mut weights = self.weights.clone();
-        if options.in_channels != self.model.options.in_channels
+        if options.in_channels != own.in_channels
             && let Some(key) = input_key(&model)
         {
             adapt_input_channels(&mut weights, &key, options.in_channels)?;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use timburn_core::preprocessing::{ChannelOrder, Interpolation, ResizeMode};
 use timburn_core::suggest::nearest;
 use timburn_core::{Preprocessing, WeightsError};
+use timburn_models::Architecture;
 
 use crate::bundle::Accuracy;
 use crate::layout::Layout;
@@ -24,7 +25,7 @@ pub struct Published {
     pub sha256: &'static str,
     /// Hugging Face repository with the same weights as `model.safetensors`, verified against the digest that the hub itself states.
     pub hub: Option<&'static str>,
-    /// Names of the tensors.
+    /// Names of the tensors in the makers' file; what a file really holds is detected when it is read.
     pub layout: Layout,
     /// Outputs.
     pub classes: usize,
@@ -55,12 +56,14 @@ pub fn catalogue() -> &'static [Published] {
     ROWS.get_or_init(|| include_str!("../assets/catalogue.tsv").lines().skip(1).filter_map(row).collect())
 }
 
-/// The row called `arch.tag`, or the default row of a bare architecture.
+/// The row called `arch.tag`, or the default row of a bare architecture, which may go by an alias.
 ///
 /// # Errors
 /// [`WeightsError::Unknown`] with the nearest names.
 pub fn find(name: &str) -> Result<&'static Published, WeightsError> {
-    let is_named = |row: &&Published| if row.is_default && row.architecture == name { true } else { row.name() == name };
+    let (alias, tag) = name.split_once('.').map_or((name, None), |(alias, tag)| (alias, Some(tag)));
+    let architecture = Architecture::find(alias).map_or(alias, |row| row.name);
+    let is_named = |row: &&Published| row.architecture == architecture && tag.map_or(row.is_default, |tag| row.tag == tag);
     catalogue().iter().find(is_named).ok_or_else(|| {
         let names: Vec<String> = catalogue().iter().flat_map(|row| [row.architecture.to_owned(), row.name()]).collect();
         let mut near = nearest(name, names.iter().map(String::as_str));
@@ -145,7 +148,7 @@ fn triple(cell: &str) -> Option<[f32; 3]> {
 
 #[cfg(test)]
 mod tests {
-    use timburn_models::{ARCHITECTURES, Architecture};
+    use timburn_models::ARCHITECTURES;
 
     use super::*;
 
@@ -171,6 +174,8 @@ mod tests {
             assert_eq!(rows.iter().filter(|row| row.is_default).count(), rows.len().min(1), "{}", architecture.name);
         }
         assert_eq!(find("resnet50").expect("a default").file(), "resnet50-11ad3fa6.pth");
+        assert_eq!(find("mobilenetv2_100").expect("an alias").architecture, "mobilenet_v2");
+        assert_eq!(find("tf_efficientnet_lite1.in1k").expect("an alias").architecture, "efficientnet_lite1");
         assert_eq!(find("resnet50.tv_in1k").expect("V1").preprocessing, Preprocessing::torchvision(224, 256));
         let WeightsError::Unknown { nearest, .. } = find("resnet50.tv3_in1k").expect_err("no such tag") else { panic!() };
         assert!(nearest.iter().any(|name| name.starts_with("resnet50.tv")), "{nearest:?}");

@@ -7,7 +7,7 @@ use timburn_core::{Classes, Error, Preprocessing, Result, WeightsError};
 use timburn_models::{Architecture, Model, ModelOptions, StateDict};
 
 use crate::bundle::{Bundle, Card, ModelSpec};
-use crate::catalogue::{Published, catalogue, find};
+use crate::catalogue::find;
 use crate::hub::{self, HubOptions, Progress};
 use crate::layout::Layout;
 use crate::read::read_contents;
@@ -47,12 +47,23 @@ pub fn resolve(model: Option<&str>, weights: Option<&Path>, options: &HubOptions
         return from_file(path, model);
     }
     #[cfg(feature = "embedded")]
-    if model.is_none_or(|name| ["efficientnet_lite0", "tf_efficientnet_lite0", "efficientnet_lite0.in1k"].contains(&name)) {
+    if model.is_none() {
         return embedded();
     }
     let row = find(model.unwrap_or("efficientnet_lite0"))?;
+    #[cfg(feature = "embedded")]
+    if row.name() == "efficientnet_lite0.in1k" {
+        return embedded();
+    }
     let path = hub::fetch_published(row, options, progress)?;
-    with_row(read_contents(path)?.weights, row)
+    let card = Card {
+        name: Some(row.name()),
+        licence: row.licence.map(Into::into),
+        source: Some(row.url.into()),
+        published: row.published,
+        ..Card::default()
+    };
+    bundle(read_contents(path)?.weights, row.architecture, row.preprocessing.clone(), card)
 }
 
 /// A weight file as a bundle. A timburn bundle knows everything itself; any other file needs its architecture, as `arch` or `arch.tag`.
@@ -79,15 +90,17 @@ pub fn from_file(path: impl AsRef<Path>, model: Option<&str>) -> Result<Bundle> 
         let reason = "it holds weights without their architecture".into();
         return Err(WeightsError::NotABundle { name: contents.weights.name, reason }.into());
     };
-    if let Ok(row) = find(name) {
-        return with_row(contents.weights, row);
-    }
     let architecture = Architecture::find(architecture_of(name))?;
-    if let Some(row) = catalogue().iter().find(|row| row.architecture == architecture.name && row.is_default) {
-        return with_row(contents.weights, row);
-    }
-    let preprocessing = if architecture.input == 32 { Preprocessing::cifar10() } else { Preprocessing::torchvision(224, 256) };
-    bundle(contents.weights, architecture.name, preprocessing, Card::default())
+    let preprocessing = match find(name) {
+        Ok(row) => row.preprocessing.clone(),
+        // A tag that is not known is a slip: another row's crop and filter would be used without a word.
+        Err(unknown) if name.contains('.') => return Err(unknown.into()),
+        Err(_) if architecture.input == 32 => Preprocessing::cifar10(),
+        Err(_) => Preprocessing::torchvision(224, 256),
+    };
+    // Whose weights these are only their owner knows: nothing published is claimed for them.
+    let card = Card { source: Some(contents.weights.name.clone()), ..Card::default() };
+    bundle(contents.weights, architecture.name, preprocessing, card)
 }
 
 /// `arch` of `arch.tag`.
@@ -95,23 +108,14 @@ fn architecture_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(architecture, _)| architecture)
 }
 
-fn with_row(weights: StateDict, row: &Published) -> Result<Bundle> {
-    let card = Card {
-        name: Some(row.name()),
-        licence: row.licence.map(Into::into),
-        source: Some(weights.name.clone()),
-        published: row.published,
-        ..Card::default()
-    };
-    bundle(weights, row.architecture, row.preprocessing.clone(), card)
-}
-
 fn bundle(weights: StateDict, architecture: &str, preprocessing: Preprocessing, card: Card) -> Result<Bundle> {
     // The file's own keys decide: people rename and convert files.
     let layout = Layout::detect(&weights);
     let weights = layout.canonical(weights)?;
     let default = Architecture::find(architecture)?.classes;
-    let extent = |keys: &[&str], axis: usize| keys.iter().find_map(|key| weights.tensors.get(*key)?.shape.get(axis).copied());
+    // A shape with a zero takes no bytes and may claim anything beside it; any other is bounded by the size of the file.
+    let shape = |key: &str| weights.tensors.get(key).map(|tensor| &tensor.shape).filter(|shape| !shape.contains(&0));
+    let extent = |keys: &[&str], axis: usize| keys.iter().find_map(|key| shape(key)?.get(axis).copied());
     let count = extent(&["fc.weight", "classifier.weight", "classifier.1.weight"], 0).unwrap_or(default);
     let in_channels = extent(&["conv1.weight", "conv1.0.weight", "conv_stem.weight", "features.0.0.weight"], 1).unwrap_or(3);
     let classes = match count {

@@ -230,6 +230,46 @@ fn torchvisions_cache_is_used_after_its_digest_is_checked() {
     assert!(matches!(error, WeightsError::Hash { .. }), "{error}");
 }
 
+#[test]
+fn a_server_that_is_busy_costs_nothing_that_was_received() {
+    let cache = tempfile::tempdir().unwrap();
+    let incomplete = repository(cache.path()).join("blobs/net.pth.incomplete");
+    std::fs::create_dir_all(incomplete.parent().unwrap()).unwrap();
+    std::fs::write(&incomplete, &body()[..200_000]).unwrap();
+    let first = AtomicUsize::new(0);
+    let server = Server::start(move |request| match first.fetch_add(1, Ordering::SeqCst) {
+        0 => reply("503 Service Unavailable", &[], b"later"),
+        _ => file(request, &body()),
+    });
+    let source = source(format!("{}/net.pth", server.url), &sha256(&body()));
+    let error = weights_error(fetch(&source, &options(cache.path()), &()));
+    assert!(error.to_string().contains("503"), "{error}");
+    assert_eq!(incomplete.metadata().unwrap().len(), 200_000);
+    fetch(&source, &options(cache.path()), &()).unwrap();
+    assert_eq!(server.requests()[1].range(), Some(200_000));
+}
+
+#[test]
+fn files_put_there_by_hand_are_verified_and_a_garbled_torch_cache_is_replaced() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(|request| file(request, &body()));
+    let source = source(format!("{}/net.pth", server.url), &sha256(&body())[..8]);
+    let options = options(cache.path());
+    std::fs::create_dir_all(&options.torch).unwrap();
+    std::fs::write(options.torch.join("net.pth"), b"garbled").unwrap();
+    assert_eq!(std::fs::read(fetch(&source, &options, &()).unwrap()).unwrap(), body(), "downloaded in spite of it");
+    let place = repository(cache.path()).join("snapshots/main/net.pth");
+    std::fs::remove_file(&place).unwrap();
+    std::fs::write(&place, b"another model").unwrap();
+    assert!(matches!(weights_error(fetch(&source, &options, &())), WeightsError::Hash { .. }));
+}
+
+#[test]
+fn the_token_is_in_no_log() {
+    let text = format!("{:?}", options(Path::new("/")));
+    assert!(!text.contains("secret"), "{text}");
+}
+
 /// Not a test of its own: the second process of the one below.
 #[test]
 fn second_process() {

@@ -115,6 +115,45 @@ fn channels_are_adapted_and_heads_replaced_only_when_asked() {
 }
 
 #[test]
+fn a_file_of_ones_own_claims_nothing_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.safetensors");
+    write_safetensors(&state_dict(&model("resnet18")), &path, Precision::F32, &Default::default()).unwrap();
+    let bundle = from_file(&path, Some("resnet18")).unwrap();
+    assert_eq!((bundle.card.name, bundle.card.licence, bundle.card.published), (None, None, timburn_weights::Accuracy::default()));
+    assert!(matches!(from_file(&path, Some("resnet18.tv_in1K")), Err(Error::Weights(WeightsError::Unknown { .. }))), "a slip in the tag");
+}
+
+#[test]
+fn shapes_and_preprocessing_of_hostile_files_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evil.safetensors");
+    let header = r#"{"fc.weight":{"dtype":"F32","shape":[1152921504606846976,0],"data_offsets":[0,0]}}"#;
+    std::fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    // 2^60 classes times nothing: an error, not 2^60 names.
+    assert!(from_file(&path, Some("resnet50")).and_then(|bundle| bundle.load(&flex())).is_err());
+
+    let mut bad = bundle("resnet20");
+    bad.classes = Classes::cifar10();
+    bad.model.options = ModelOptions::classes(10);
+    bad.preprocessing.std = [0.0; 3];
+    let path = folder.path().join("bad.timburn");
+    bad.save(&path, Precision::F32).unwrap();
+    assert!(matches!(Bundle::open(&path), Err(Error::Argument { name: "preprocessing.std", .. })));
+}
+
+#[test]
+fn a_dilated_bundle_stays_dilated() {
+    let options = ModelOptions { output_stride: 8, ..ModelOptions::default() };
+    let dilated = create("resnet50", &options, &flex()).unwrap();
+    let dilated = load_state_dict(&dilated, &formula::formula_weights(&dilated, 0.0)).unwrap();
+    let bundle =
+        Bundle { model: ModelSpec { architecture: "resnet50".into(), options }, weights: state_dict(&dilated), ..bundle("resnet18") };
+    let loaded = bundle.load_with(&ModelOptions::classes(3), &flex()).unwrap();
+    assert_eq!(loaded.stages().last().unwrap().reduction, 8);
+}
+
+#[test]
 fn burns_own_files_are_read() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["resnet18d", "mobilenet_v2", "efficientnet_lite0", "resnet20"] {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use timburn_core::{Error, Result, open_device};
-use timburn_infer::{Guess, Predictor};
+use timburn_infer::{Guess, Prediction, Predictor};
 use timburn_weights::{HubOptions, resolve};
 
 use crate::output;
@@ -66,51 +66,61 @@ impl Predict {
         }
 
         let bar = output::bar(files.len() as u64, "{bar:30} {pos}/{len} pictures, {per_sec}, {eta} left");
-        let mut answers = Vec::with_capacity(files.len());
         let mut code = 0;
-        for batch in files.chunks(usize::from(self.batch)) {
-            for (path, outcome) in batch.iter().zip(predictor.classify_files(batch)) {
-                let file = path.display().to_string();
-                answers.push(match outcome {
-                    Ok(prediction) => Answer::Predicted { file, predictions: prediction.top(self.top) },
-                    Err(error) => {
-                        bar.suspend(|| output::error(&error));
-                        code = error.exit_code();
-                        Answer::Failed { file, error: error.to_string() }
-                    }
-                });
-            }
+        for (number, batch) in files.chunks(usize::from(self.batch)).enumerate() {
+            let outcomes = predictor.classify_files(batch);
+            let failure = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+            code = if code == 0 { failure.map_or(0, Error::exit_code) } else { code };
+            let answers: Vec<Answer> = batch.iter().zip(outcomes).map(|(path, outcome)| self.answer(path, outcome)).collect();
+            // Each batch is out before the next one starts: an interrupt loses nothing that was computed.
+            bar.suspend(|| self.print(&answers, number == 0))?;
             bar.inc(batch.len() as u64);
         }
         bar.finish_and_clear();
-        self.print(&answers)?;
+        self.finish()?;
         Ok(code)
+    }
+
+    fn answer(&self, path: &Path, outcome: Result<Prediction>) -> Answer {
+        let file = path.display().to_string();
+        match outcome {
+            Ok(prediction) => Answer::Predicted { file, predictions: prediction.top(self.top) },
+            Err(error) => Answer::Failed { file, error: error.to_string() },
+        }
     }
 
     /// The photograph in the program.
     fn sample(&self, predictor: &Predictor) -> Result<u8> {
-        let file = "sample photograph".to_owned();
-        let prediction = predictor.classify_bytes(timburn_data::sample_photograph(), &file)?;
-        self.print(&[Answer::Predicted { file, predictions: prediction.top(self.top) }])?;
+        let outcome = predictor.classify_bytes(timburn_data::sample_photograph(), "sample photograph");
+        self.print(&[self.answer(Path::new("sample photograph"), outcome)], true)?;
+        self.finish()?;
         Ok(0)
     }
 
-    fn print(&self, answers: &[Answer]) -> Result<()> {
+    /// Prints answers as they come; in JSON they are the elements of one list.
+    fn print(&self, answers: &[Answer], first: bool) -> Result<()> {
         output::results(|out| {
-            if self.json {
-                serde_json::to_writer_pretty(&mut *out, answers)?;
-                return writeln!(out);
-            }
-            for answer in answers {
-                // Failures are on stderr already.
-                let Answer::Predicted { file, predictions } = answer else { continue };
-                writeln!(out, "{file}")?;
-                for guess in predictions {
-                    writeln!(out, "  {:6.2} %  {}", 100.0 * guess.probability, guess.label)?;
+            for (index, answer) in answers.iter().enumerate() {
+                if let Answer::Failed { error, .. } = answer {
+                    output::error(error);
+                }
+                if self.json {
+                    out.write_all(if first && index == 0 { b"[\n" } else { b",\n" })?;
+                    serde_json::to_writer(&mut *out, answer)?;
+                } else if let Answer::Predicted { file, predictions } = answer {
+                    writeln!(out, "{file}")?;
+                    for guess in predictions {
+                        writeln!(out, "  {:6.2} %  {}", 100.0 * guess.probability, guess.label)?;
+                    }
                 }
             }
             Ok(())
         })
+    }
+
+    /// Ends the list.
+    fn finish(&self) -> Result<()> {
+        if self.json { output::results(|out| out.write_all(b"\n]\n")) } else { Ok(()) }
     }
 }
 

@@ -1,3 +1,6 @@
+const VULKAN_HINT: &str = ": its driver lacks VK_KHR_workgroup_memory_explicit_layout, without which Burn's SPIR-V compiler is faulty; \
+                           use a build with the feature `wgpu` instead of `vulkan`";
+
 /// A device that was asked for and cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -33,17 +36,26 @@ pub enum DeviceError {
         found: usize,
     },
     /// The driver or runtime refused to come up.
-    #[error("device `{name}` does not come up: {reason}; is its driver installed? `--device flex` always works")]
+    #[error("device `{name}` does not come up: {reason}; is its driver installed? Compiled in: {}", crate::device::compiled().join(", "))]
     Unavailable {
         /// The name as given.
         name: String,
         /// What the backend said.
         reason: String,
     },
+    /// The device failed while it computed: out of memory, a lost driver.
+    #[error("device `{name}` failed: {reason}")]
+    Failed {
+        /// The device.
+        name: String,
+        /// What the backend said.
+        reason: String,
+    },
     /// The device computes wrong results: see [`open_device`](crate::open_device).
     #[error(
-        "device `{name}` computes wrong results ({reason}): its driver lacks VK_KHR_workgroup_memory_explicit_layout, without which Burn's \
-         SPIR-V compiler is faulty; use a build with the feature `wgpu` instead of `vulkan`, or `--device flex`"
+        "device `{name}` computes wrong results ({reason}){}; compiled in: {}",
+        if name.starts_with("vulkan") { VULKAN_HINT } else { "" },
+        crate::device::compiled().join(", ")
     )]
     WrongResults {
         /// The name as given.

@@ -64,7 +64,7 @@ impl Error {
     /// The process exit code that belongs to this error: 1 run time, 2 usage or configuration, 3 data, 4 weights.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Io { .. } => 1,
+            Self::Io { .. } | Self::Device(DeviceError::Failed { .. }) => 1,
             Self::Device(_) | Self::Model(_) | Self::Argument { .. } => 2,
             Self::Image(_) => 3,
             Self::Weights(_) => 4,

@@ -29,7 +29,7 @@ pub struct Block {
     se: Option<SqueezeExcite>,
     downsample: Option<Downsample>,
     drop_path: DropPath,
-    /// Stride of a parameter-free shortcut (option A) and the channels it yields; 0 when the shortcut is another.
+    /// Stride of a parameter-free shortcut (option A); 0 when the shortcut is another.
     subsample: usize,
 }
 

@@ -43,7 +43,7 @@ pub enum Shortcut {
     Subsample,
 }
 
-/// One row of the ResNet table. `BASE` is ResNet-50's frame, the rows say how they differ.
+/// One row of the ResNet table: [`ResNetConfig::new`] gives torchvision's, the other methods say how a row differs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ResNetConfig {
     /// Kind of block in all stages.

@@ -31,7 +31,9 @@ impl Repository {
             return Some(path);
         }
         let others = std::fs::read_dir(snapshots).ok()?.flatten().map(|entry| entry.path().join(file));
-        others.into_iter().find(|path| path.is_file())
+        // The newest: an older revision may be another model.
+        let modified = |path: &PathBuf| path.metadata().and_then(|metadata| metadata.modified()).ok();
+        others.filter(|path| path.is_file()).max_by_key(modified)
     }
 
     /// Where a person puts the file so that [`find`](Self::find) finds it.

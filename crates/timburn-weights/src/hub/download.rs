@@ -69,8 +69,10 @@ fn publish(repository: &Repository, file: &str, blob: &Path, revision: &str) -> 
 
 fn link(blob: &Path, path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
-    if let Some(name) = blob.file_name() {
-        return std::os::unix::fs::symlink(Path::new("../../blobs").join(name), path);
+    if let Some(name) = blob.file_name()
+        && std::os::unix::fs::symlink(Path::new("../../blobs").join(name), path).is_ok()
+    {
+        return Ok(());
     }
     fs::hard_link(blob, path).or_else(|_| fs::copy(blob, path).map(|_| ()))
 }
@@ -121,16 +123,17 @@ impl Transfer<'_> {
         let validator = fs::read_to_string(self.validator()).unwrap_or_default();
 
         let (headers, mut response) = self.request(done, &validator)?;
-        if response.status() != StatusCode::PARTIAL_CONTENT && done > 0 {
-            // The server sends the whole file: it has changed, or ranges are not served.
-            if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-                response = self.request(0, "")?.1;
-            }
-            file.set_len(0).map_err(io("truncate"))?;
-            (hash, done) = (Sha256::new(), 0);
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && done > 0 {
+            response = self.request(0, "")?.1;
         }
         if !response.status().is_success() {
+            // What is there stays there for the next try.
             return Err(self.failed(format!("the server answers {}", response.status())).into());
+        }
+        if response.status() != StatusCode::PARTIAL_CONTENT && done > 0 {
+            // The server sends the whole file: it has changed, or ranges are not served.
+            file.set_len(0).map_err(io("truncate"))?;
+            (hash, done) = (Sha256::new(), 0);
         }
         let _ = fs::write(self.validator(), header(&response, "etag"));
         let length = header(&response, "content-length").parse::<u64>().ok();

@@ -8,6 +8,7 @@ mod cache;
 #[cfg(feature = "pretrained")]
 mod download;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use timburn_core::{Error, Result, WeightsError};
@@ -31,7 +32,7 @@ pub trait Progress {
 impl Progress for () {}
 
 /// Where files are kept and whether the network may be used.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HubOptions {
     /// The hub's cache.
     pub cache: PathBuf,
@@ -43,6 +44,21 @@ pub struct HubOptions {
     pub token: Option<String>,
     /// What forbids downloads, if anything does.
     pub offline: Option<&'static str>,
+}
+
+impl fmt::Debug for HubOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cache, torch, endpoint, token, offline } = self;
+        // Logs are read by others than the token's owner.
+        let token = token.as_ref().map(|_| "…");
+        f.debug_struct("HubOptions")
+            .field("cache", cache)
+            .field("torch", torch)
+            .field("endpoint", endpoint)
+            .field("token", &token)
+            .field("offline", offline)
+            .finish()
+    }
 }
 
 impl HubOptions {
@@ -117,7 +133,7 @@ pub fn fetch_published(row: &Published, options: &HubOptions, progress: &dyn Pro
         let reason = "HDF5 is not read: save its tensors as safetensors under Keras' names and pass `--weights FILE`".into();
         return Err(WeightsError::Corrupt { name: row.name(), reason }.into());
     }
-    // A digest known beforehand is worth more than one from the server that sends the file.
+    // Digits known beforehand also catch a server that changes file and digest together; 8 of them are no defence against an attacker.
     match from_hub {
         Some(source) if row.sha256.is_empty() => fetch(&source, options, progress),
         _ => fetch(&from_url, options, progress),
@@ -130,16 +146,26 @@ pub fn fetch_published(row: &Published, options: &HubOptions, progress: &dyn Pro
 ///
 /// # Errors
 /// [`WeightsError::Offline`] naming the path where the file belongs, [`WeightsError::Download`], [`WeightsError::Hash`], [`Error::Io`].
-/// Whatever happens, nothing unverified is ever found in the cache.
+/// Nothing that was downloaded is found in the cache before it is verified; a file put there by hand is verified when its digest is known.
 pub fn fetch(source: &Source, options: &HubOptions, progress: &dyn Progress) -> Result<PathBuf> {
     let repository = Repository::new(source, options);
     if let Some(path) = repository.find(&source.file) {
+        // Links lead to what was verified when it came; a plain file was put there by somebody.
+        let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+        if !is_link && !source.sha256.is_empty() {
+            check(&path, &cache::digest(&path)?, &source.sha256)?;
+        }
         return Ok(path);
     }
     let at_hand = options.torch.join(&source.file);
     if !source.sha256.is_empty() && at_hand.is_file() {
-        check(&at_hand, &cache::digest(&at_hand)?, &source.sha256)?;
-        return Ok(at_hand);
+        let verdict = cache::digest(&at_hand).and_then(|found| Ok(check(&at_hand, &found, &source.sha256)?));
+        match verdict {
+            Ok(()) => return Ok(at_hand),
+            Err(error) if options.offline.is_some() => return Err(error),
+            // Another program's cache is no reason to fail where a download can mend it.
+            Err(error) => log::warn!("{error}; downloading it instead"),
+        }
     }
     let offline = |why| {
         let path = repository.place(&source.file);
