@@ -40,3 +40,8 @@ pub use timburn_data::sample_photograph;
 pub use timburn_infer::{Guess, Prediction, Predictor};
 pub use timburn_models::{ImageModel, Model, ModelOptions, create};
 pub use timburn_weights::{Bundle, pretrained, pretrained_bundle};
+
+/// The README's programs are compiled and run as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
