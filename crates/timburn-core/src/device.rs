@@ -78,7 +78,7 @@ fn unknown(name: &str) -> DeviceError {
 }
 
 fn open(backend: &Backend, index: Option<usize>, name: &str) -> Result<Device, DeviceError> {
-    let unavailable = |reason| DeviceError::Unavailable { name: name.into(), reason };
+    let unavailable = |reason| DeviceError::Unavailable { name: name.into(), reason, compiled: compiled() };
     // Burn reports a missing driver by panicking; a user's machine must not end the process.
     let devices: Vec<Device> = quietly(|| devices_of(backend.name)).map_err(unavailable)?;
     let found = devices.len();
@@ -87,7 +87,8 @@ fn open(backend: &Backend, index: Option<usize>, name: &str) -> Result<Device, D
     let probe = device.clone();
     let worst = quietly(move || worst_product(&probe)).map_err(unavailable)?;
     if worst > 1e-2 {
-        return Err(DeviceError::WrongResults { name: name.into(), reason: format!("a product of small matrices is off by {worst:.1}") });
+        let reason = format!("a product of small matrices is off by {worst:.1}");
+        return Err(DeviceError::WrongResults { name: name.into(), reason, compiled: compiled() });
     }
     Ok(device)
 }

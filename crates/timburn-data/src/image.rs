@@ -1,7 +1,5 @@
 //! The one pixel format of timburn's pictures.
 
-use crate::resize::Region;
-
 /// A picture of 8-bit RGB pixels.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rgb8Image {
@@ -33,4 +31,17 @@ impl Rgb8Image {
         let rows = (top..top + height).flat_map(|y| &self.pixels[(y * self.width + left) * 3..][..width * 3]);
         Self { width, height, pixels: rows.copied().collect() }
     }
+}
+
+/// A rectangle of pixels of a resized image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// First column.
+    pub left: usize,
+    /// First row.
+    pub top: usize,
+    /// Number of columns.
+    pub width: usize,
+    /// Number of rows.
+    pub height: usize,
 }

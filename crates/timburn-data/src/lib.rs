@@ -18,8 +18,8 @@ mod sample;
 mod simd;
 
 pub use decode::{DecodeOptions, decode_bytes, decode_file};
-pub use image::Rgb8Image;
+pub use image::{Region, Rgb8Image};
 pub use preprocess::{prepare, to_tensor};
-pub use resize::{Region, resize, resize_region};
+pub use resize::{resize, resize_region};
 #[cfg(feature = "sample")]
 pub use sample::sample_photograph;

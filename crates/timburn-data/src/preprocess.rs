@@ -4,8 +4,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use timburn_core::preprocessing::{ChannelOrder, Preprocessing, ResizeMode};
 use timburn_core::{Error, Result};
 
-use crate::image::Rgb8Image;
-use crate::resize::{Region, resize_region};
+use crate::image::{Region, Rgb8Image};
+use crate::resize::resize_region;
 
 /// Resizes and centre-crops to `spec.input`×`spec.input` pixels, exactly as torchvision does with PIL.
 ///

@@ -6,26 +6,13 @@ use std::ops::Range;
 
 use timburn_core::preprocessing::Interpolation;
 
-use crate::image::Rgb8Image;
+use crate::image::{Region, Rgb8Image};
 use crate::simd::widest;
 
 /// Fractional bits of the weights: Pillow's, so that `255 * sum of |weights|` fits in 32 bits.
 const PRECISION: u32 = 32 - 8 - 2;
 /// Rows that the pass across works on together.
 const ROWS: usize = 8;
-
-/// A rectangle of pixels of a resized image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Region {
-    /// First column.
-    pub left: usize,
-    /// First row.
-    pub top: usize,
-    /// Number of columns.
-    pub width: usize,
-    /// Number of rows.
-    pub height: usize,
-}
 
 /// Resizes to `width`×`height` pixels, equal to `PIL.Image.resize((width, height), filter)`.
 pub fn resize(image: &Rgb8Image, width: usize, height: usize, filter: Interpolation) -> Rgb8Image {

@@ -7,8 +7,8 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, DropPath, Init, Linear, Padding, global_average_pool};
-use crate::model::{ImageModel, Stage};
-use crate::registry::ModelOptions;
+use crate::image_model::{ImageModel, Stage};
+use crate::options::ModelOptions;
 
 /// One row of the EfficientNet-Lite table.
 #[derive(Debug, Clone, Copy, PartialEq)]

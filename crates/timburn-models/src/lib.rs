@@ -20,12 +20,16 @@
 
 pub mod blocks;
 pub mod efficientnet_lite;
+pub mod image_model;
 pub mod mobilenet_v2;
 pub mod model;
+pub mod options;
 pub mod registry;
 pub mod resnet;
 pub mod state_dict;
 
-pub use model::{ImageModel, LayerGroup, Model, Stage};
-pub use registry::{ARCHITECTURES, Architecture, ModelOptions, create};
+pub use image_model::{ImageModel, LayerGroup, Stage};
+pub use model::Model;
+pub use options::{ModelOptions, Stem};
+pub use registry::{ARCHITECTURES, Architecture, create};
 pub use state_dict::{StateDict, WeightDtype, WeightTensor, load_state_dict, parameters, state_dict, trainable_parameters};

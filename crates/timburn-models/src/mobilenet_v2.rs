@@ -5,8 +5,8 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, DropPath, Init, Linear, global_average_pool};
-use crate::model::{ImageModel, Stage};
-use crate::registry::ModelOptions;
+use crate::image_model::{ImageModel, Stage};
+use crate::options::ModelOptions;
 
 /// Expansion, output channels, blocks, stride of each group of blocks.
 const GROUPS: [(usize, usize, usize, usize); 7] =

@@ -1,7 +1,6 @@
 //! The architectures by name: one row each, one constructor for all.
 
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
 use timburn_core::error::ModelError;
 use timburn_core::suggest::nearest;
 use timburn_core::{Error, Result};
@@ -9,8 +8,9 @@ use timburn_core::{Error, Result};
 use crate::efficientnet_lite::{EfficientNetLite, LiteConfig};
 use crate::mobilenet_v2::MobileNetV2;
 use crate::model::Model;
+use crate::options::ModelOptions;
 use crate::resnet::BlockKind::{Basic, Bottleneck};
-use crate::resnet::{ResNet, ResNetConfig, Stem};
+use crate::resnet::{ResNet, ResNetConfig};
 
 /// An architecture that [`create`] builds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,50 +38,6 @@ pub enum Family {
     EfficientNetLite(LiteConfig),
     /// Width 1.
     MobileNetV2,
-}
-
-/// What may differ from an architecture's row. The default changes nothing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelOptions {
-    /// Outputs of the classifier; the row's number when absent.
-    pub classes: Option<usize>,
-    /// Channels of the images.
-    pub in_channels: usize,
-    /// Probability of dropout before the classifier, in `[0, 1)`; the family's own when absent.
-    pub dropout: Option<f64>,
-    /// Rate of stochastic depth of the last block, in `[0, 1)`; it grows linearly from 0 at the first.
-    pub drop_path: f64,
-    /// ResNet: start every residual branch at zero (the last BN's γ), so that training starts from the identity.
-    pub zero_init_residual: bool,
-    /// ResNet: another stem than the row's.
-    pub stem: Option<Stem>,
-    /// ResNet with four stages: input pixels per output pixel, 8, 16 or 32; below 32 the late stages are dilated instead of strided.
-    pub output_stride: usize,
-    /// Seed of the initial weights.
-    pub seed: u64,
-}
-
-impl Default for ModelOptions {
-    fn default() -> Self {
-        Self {
-            classes: None,
-            in_channels: 3,
-            dropout: None,
-            drop_path: 0.0,
-            zero_init_residual: false,
-            stem: None,
-            output_stride: 32,
-            seed: 0,
-        }
-    }
-}
-
-impl ModelOptions {
-    /// The defaults, with this many classes.
-    pub fn classes(classes: usize) -> Self {
-        Self { classes: Some(classes), ..Self::default() }
-    }
 }
 
 const fn resnet(name: &'static str, config: ResNetConfig, parameters: usize) -> Architecture {

@@ -13,7 +13,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use timburn_models::resnet::Stem;
+use timburn_models::Stem;
 use timburn_models::state_dict::{KeyPath, adapt_input_channels, input_key};
 use timburn_models::{
     ARCHITECTURES, ImageModel, Model, ModelOptions, StateDict, create, load_state_dict, parameters, trainable_parameters,

@@ -36,12 +36,14 @@ pub enum DeviceError {
         found: usize,
     },
     /// The driver or runtime refused to come up.
-    #[error("device `{name}` does not come up: {reason}; is its driver installed? Compiled in: {}", crate::device::compiled().join(", "))]
+    #[error("device `{name}` does not come up: {reason}; is its driver installed? Compiled in: {}", compiled.join(", "))]
     Unavailable {
         /// The name as given.
         name: String,
         /// What the backend said.
         reason: String,
+        /// Backends this build has.
+        compiled: Vec<&'static str>,
     },
     /// The device failed while it computed: out of memory, a lost driver.
     #[error("device `{name}` failed: {reason}")]
@@ -55,12 +57,14 @@ pub enum DeviceError {
     #[error(
         "device `{name}` computes wrong results ({reason}){}; compiled in: {}",
         if name.starts_with("vulkan") { VULKAN_HINT } else { "" },
-        crate::device::compiled().join(", ")
+        compiled.join(", ")
     )]
     WrongResults {
         /// The name as given.
         name: String,
         /// What was computed.
         reason: String,
+        /// Backends this build has.
+        compiled: Vec<&'static str>,
     },
 }

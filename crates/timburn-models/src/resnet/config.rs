@@ -1,5 +1,5 @@
 use crate::blocks::{BatchNorm2d, Builder};
-use crate::registry::ModelOptions;
+use crate::options::{ModelOptions, Stem};
 
 /// The residual branch's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,18 +18,6 @@ impl BlockKind {
             Self::Bottleneck => 4,
         }
     }
-}
-
-/// What comes before the first residual stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stem {
-    /// 7×7 stride 2, maximum pool stride 2: for 224 pixels.
-    Standard,
-    /// Three 3×3 (32, 32, 64 channels), the first with stride 2, then the pool: ResNet-D.
-    Deep,
-    /// 3×3 stride 1, no pool: for 32 pixels.
-    Small,
 }
 
 /// How the shortcut follows a change of size or width.

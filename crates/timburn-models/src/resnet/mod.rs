@@ -7,7 +7,7 @@ mod block;
 mod config;
 
 pub use block::{AveragePoolShortcut, Block, ConvolutionShortcut, Downsample};
-pub use config::{BlockKind, ResNetConfig, Shortcut, Stem};
+pub use config::{BlockKind, ResNetConfig, Shortcut};
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
@@ -15,8 +15,8 @@ use burn::tensor::{Device, Tensor};
 
 use self::block::BlockPlace;
 use crate::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, Linear, global_average_pool, max_pool_3x3_s2};
-use crate::model::{ImageModel, Stage};
-use crate::registry::ModelOptions;
+use crate::image_model::{ImageModel, Stage};
+use crate::options::{ModelOptions, Stem};
 
 /// A residual network.
 #[derive(Module, Debug)]
