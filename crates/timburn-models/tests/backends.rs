@@ -6,7 +6,7 @@
 #[path = "common/mod.rs"]
 mod formula;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use timburn_core::device::compiled;
@@ -50,7 +50,7 @@ fn run(name: &str, device: &Device) -> Outcome {
     let mut norms = Norms { gradients: &gradients, found: Vec::new() };
     model.visit(&mut norms);
     let gradient_norms = norms.found;
-    let trained = state_dict(&model.map(&mut Sgd { gradients }).valid());
+    let trained = state_dict(&model.map(&mut formula::Sgd { gradients, rate: 0.01 }).valid());
     let samples = |statistic: bool| {
         let chosen = trained.tensors.iter().filter(|(key, _)| key.contains("running_") == statistic);
         chosen.flat_map(|(_, tensor)| tensor.values().expect("on the host").into_iter().step_by(97)).collect()
@@ -68,17 +68,6 @@ impl ModuleVisitor for Norms<'_> {
         if let Some(gradient) = param.val().grad(self.gradients) {
             self.found.extend(host(gradient.powf_scalar(2.0).sum().sqrt()));
         }
-    }
-}
-
-struct Sgd {
-    gradients: Gradients,
-}
-
-impl ModuleMapper for Sgd {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = param.val().grad(&self.gradients) else { return param };
-        param.map(|value| Tensor::from_inner(value.inner() - gradient * 0.01).require_grad())
     }
 }
 

@@ -8,7 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use serde_json::Value;
@@ -166,25 +166,13 @@ fn train(golden: &Value, dict: &StateDict, model: &Model, comparison: &mut Compa
                 comparison.tensor("gradients", key, found, expected);
             }
         }
-        model = model.map(&mut Sgd { gradients, rate });
+        model = model.map(&mut common::Sgd { gradients, rate });
     }
     comparison.values("losses", "losses", &losses, &floats(&train["losses"]["values"]));
     let trained = timburn_models::state_dict(&model);
     for (key, expected) in train["statistics"].as_object().expect("statistics") {
         let tensor = &trained.tensors[key];
         comparison.tensor("statistics", key, (tensor.shape.clone(), tensor.values().expect("host data")), expected);
-    }
-}
-
-struct Sgd {
-    gradients: Gradients,
-    rate: f64,
-}
-
-impl ModuleMapper for Sgd {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = param.val().grad(&self.gradients) else { return param };
-        param.map(|value| Tensor::from_inner(value.inner() - gradient * self.rate).require_grad())
     }
 }
 

@@ -3,9 +3,9 @@
 
 mod common;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use timburn_core::error::ModelError;
 use timburn_core::{Error, WeightsError};
 use timburn_models::Stem;
@@ -234,22 +234,10 @@ fn overfit(first: usize) {
         for _ in 0..10 {
             let loss = log_softmax(model.forward(images.clone()), 1).gather(1, target.clone()).mean().neg();
             losses.push(host(loss.clone().inner())[0]);
-            model = model.map(&mut Sgd { gradients: loss.backward(), rate: 0.01 });
+            model = model.map(&mut common::Sgd { gradients: loss.backward(), rate: 0.01 });
         }
         // One rate for all is too high for the widest, which overshoot before they settle: the best step counts.
         let best = losses.iter().copied().fold(f32::INFINITY, f32::min);
         assert!(losses.iter().all(|loss| loss.is_finite()) && best < 0.7 * losses[0], "{}: {losses:?}", row.name);
-    }
-}
-
-struct Sgd {
-    gradients: Gradients,
-    rate: f64,
-}
-
-impl ModuleMapper for Sgd {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = param.val().grad(&self.gradients) else { return param };
-        param.map(|value| Tensor::from_inner(value.inner() - gradient * self.rate).require_grad())
     }
 }

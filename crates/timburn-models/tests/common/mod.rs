@@ -2,7 +2,8 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::module::{ModuleMapper, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use timburn_models::{Model, StateDict, WeightTensor, parameters};
 
 /// Element `i` of the unit stream called `name`, in `[0, 1)`.
@@ -53,4 +54,17 @@ pub(crate) fn images(name: &str, shape: [usize; 4], device: &Device) -> Tensor<4
 /// Labels of a batch.
 pub(crate) fn labels(count: usize, classes: usize) -> Vec<usize> {
     (0..count).map(|i| (7 * i + 3) % classes).collect()
+}
+
+/// One step of plain gradient descent, as a mapper over a module.
+pub(crate) struct Sgd {
+    pub(crate) gradients: Gradients,
+    pub(crate) rate: f64,
+}
+
+impl ModuleMapper for Sgd {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = param.val().grad(&self.gradients) else { return param };
+        param.map(|value| Tensor::from_inner(value.inner() - gradient * self.rate).require_grad())
+    }
 }
