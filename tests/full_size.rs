@@ -20,7 +20,7 @@ use timburn::{ImageModel, ModelOptions, create, open_device};
 #[test]
 fn torchvision_files_give_torchvision_logits() {
     let Some(folder) = std::env::var_os("TIMBURN_FULL_SIZE").map(PathBuf::from) else {
-        println!("skipped: TIMBURN_FULL_SIZE names no folder written by parity/full_size.py");
+        formula::skipped("TIMBURN_FULL_SIZE names no folder written by parity/full_size.py");
         return;
     };
     let golden: Value = serde_json::from_reader(std::fs::File::open(folder.join("full_size.json")).expect("full_size.json")).expect("JSON");
