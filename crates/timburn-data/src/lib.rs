@@ -8,6 +8,7 @@
 //!
 //! Decoding is strict: a file that is cut short anywhere is an error that names it, never a picture with a gray lower half.
 
+pub mod dataset;
 pub mod decode;
 pub mod image;
 mod jpeg;
@@ -17,6 +18,7 @@ pub mod resize;
 mod sample;
 mod simd;
 
+pub use dataset::{Content, Dataset, DynDataset, Splits};
 pub use decode::{DecodeOptions, decode_bytes, decode_file};
 pub use image::{Region, Rgb8Image};
 pub use preprocess::{prepare, to_tensor};

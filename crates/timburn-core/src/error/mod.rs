@@ -1,10 +1,12 @@
 //! One error type for the whole library. Every value names the thing it is about: path, tensor, key, device, expected and found.
 
+mod data;
 mod device;
 mod image;
 mod model;
 mod weights;
 
+pub use data::DataError;
 pub use device::DeviceError;
 pub use image::{ImageError, ImageFault};
 pub use model::ModelError;
@@ -26,6 +28,9 @@ pub enum Error {
     /// A model or class list that does not exist or cannot be built as asked.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A data set that cannot be used as it is.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// A picture that cannot be decoded safely.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -66,7 +71,7 @@ impl Error {
         match self {
             Self::Io { .. } | Self::Device(DeviceError::Failed { .. }) => 1,
             Self::Device(_) | Self::Model(_) | Self::Argument { .. } => 2,
-            Self::Image(_) => 3,
+            Self::Data(_) | Self::Image(_) => 3,
             Self::Weights(_) => 4,
         }
     }
