@@ -11,7 +11,9 @@
 pub mod dataset;
 pub mod decode;
 pub mod image;
+pub mod inspect;
 mod jpeg;
+pub mod picture;
 pub mod preprocess;
 pub mod resize;
 #[cfg(feature = "sample")]
@@ -21,6 +23,7 @@ mod simd;
 pub use dataset::{Content, Dataset, DynDataset, Splits};
 pub use decode::{DecodeOptions, decode_bytes, decode_file};
 pub use image::{Region, Rgb8Image};
+pub use inspect::{Inspection, inspect};
 pub use preprocess::{prepare, to_tensor};
 pub use resize::{resize, resize_region};
 #[cfg(feature = "sample")]

@@ -4,6 +4,7 @@ mod complete;
 mod format;
 mod orientation;
 mod other;
+mod probe;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -13,6 +14,7 @@ use timburn_core::device::panic_message;
 use timburn_core::error::{ImageError, ImageFault};
 
 pub use format::Format;
+pub use probe::{Header, probe};
 
 use crate::image::Rgb8Image;
 use crate::jpeg;

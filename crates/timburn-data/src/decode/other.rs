@@ -44,7 +44,7 @@ pub(super) fn decode(bytes: &[u8], name: &str, format: Format, options: &DecodeO
     Ok(orientation::apply(image, turned))
 }
 
-fn image_format(format: Format) -> ImageFormat {
+pub(super) fn image_format(format: Format) -> ImageFormat {
     match format {
         Format::Jpeg => ImageFormat::Jpeg,
         Format::Png => ImageFormat::Png,

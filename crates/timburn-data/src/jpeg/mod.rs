@@ -102,6 +102,25 @@ pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded<'_>, Image
     Ok(Decoded { width: frame.width, height: frame.height, pixels, exif })
 }
 
+/// Width, height and number of components in the frame header, if the file has one.
+pub(crate) fn header(bytes: &[u8]) -> Option<(usize, usize, usize)> {
+    let mut reader = Reader::new(bytes).ok()?;
+    loop {
+        let marker = reader.next_marker().ok()?;
+        if matches!(marker, marker::TEM | marker::RST0..=marker::RST7) {
+            continue;
+        }
+        let segment = reader.segment().ok()?;
+        match (marker, segment) {
+            (marker::SOF0..=marker::SOF2, &[_, h1, h0, w1, w0, components, ..]) => {
+                return Some((u16::from_be_bytes([w1, w0]).into(), u16::from_be_bytes([h1, h0]).into(), components.into()));
+            }
+            (marker::EOI | marker::SOS, _) => return None,
+            _ => {}
+        }
+    }
+}
+
 fn corrupt(reason: &str) -> ImageFault {
     ImageFault::Corrupt { format: "JPEG", reason: reason.into() }
 }

@@ -1,0 +1,114 @@
+//! Many pictures on one, in rows, with captions.
+
+use timburn_core::preprocessing::Interpolation;
+
+use super::text::{GLYPH_HEIGHT, GLYPH_WIDTH, draw_text, fitted};
+use crate::image::Rgb8Image;
+use crate::resize::resize;
+
+const MARGIN: usize = 10;
+const FRAME: usize = 3;
+const PAPER: [u8; 3] = [255; 3];
+const INK: [u8; 3] = [32; 3];
+const FAINT: [u8; 3] = [110; 3];
+
+/// One picture of a sheet.
+#[derive(Debug, Clone)]
+pub struct Tile {
+    /// The picture, of any size.
+    pub image: Rgb8Image,
+    /// Lines below it, shortened to its width; the first is dark, the others lighter.
+    pub caption: Vec<String>,
+    /// Colour of a frame around it.
+    pub frame: Option<[u8; 3]>,
+}
+
+/// How a sheet is laid out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContactSheet {
+    /// Line above the pictures; none when empty.
+    pub title: String,
+    /// Pictures in a row.
+    pub columns: usize,
+    /// Height and width of the square that each picture is fitted into, in pixels.
+    pub tile: usize,
+}
+
+impl Default for ContactSheet {
+    fn default() -> Self {
+        Self { title: String::new(), columns: 8, tile: 160 }
+    }
+}
+
+/// Lays the tiles out, row by row. Each picture keeps its aspect ratio; small ones are enlarged pixel by pixel, so that they stay what they are.
+pub fn contact_sheet(tiles: &[Tile], layout: &ContactSheet) -> Rgb8Image {
+    let (columns, tile) = (layout.columns.clamp(1, tiles.len().max(1)), layout.tile.clamp(GLYPH_WIDTH, 4096));
+    let lines = tiles.iter().map(|tile| tile.caption.len()).max().unwrap_or(0);
+    let cell = (tile + 2 * MARGIN, tile + 2 * MARGIN + lines * GLYPH_HEIGHT);
+    let head = if layout.title.is_empty() { 0 } else { GLYPH_HEIGHT + MARGIN };
+    let (width, height) = (columns * cell.0, head + tiles.len().div_ceil(columns) * cell.1);
+    let mut sheet = Rgb8Image { width, height, pixels: PAPER.repeat(width * height) };
+    draw_text(&mut sheet, MARGIN, MARGIN, &fitted(&layout.title, (width - 2 * MARGIN) / GLYPH_WIDTH), INK);
+    for (index, entry) in tiles.iter().enumerate() {
+        let (left, top) = (index % columns * cell.0 + MARGIN, head + index / columns * cell.1 + MARGIN);
+        if let Some(color) = entry.frame {
+            fill(&mut sheet, left - FRAME, top - FRAME, tile + 2 * FRAME, tile + 2 * FRAME, color);
+            fill(&mut sheet, left, top, tile, tile, PAPER);
+        }
+        let image = fit(&entry.image, tile);
+        let (dx, dy) = ((tile - image.width) / 2, (tile - image.height) / 2);
+        for (y, row) in image.pixels.chunks_exact(image.width.max(1) * 3).enumerate() {
+            sheet.pixels[((top + dy + y) * width + left + dx) * 3..][..row.len()].copy_from_slice(row);
+        }
+        for (line, text) in entry.caption.iter().enumerate() {
+            let color = if line == 0 { INK } else { FAINT };
+            draw_text(&mut sheet, left, top + tile + 4 + line * GLYPH_HEIGHT, &fitted(text, tile / GLYPH_WIDTH), color);
+        }
+    }
+    sheet
+}
+
+/// The picture at the largest size that fits a square.
+fn fit(image: &Rgb8Image, tile: usize) -> Rgb8Image {
+    let longer = image.width.max(image.height).max(1);
+    let scaled = |side: usize| (side * tile / longer).clamp(1, tile);
+    if longer * 2 <= tile {
+        let factor = tile / longer;
+        return resize(image, image.width * factor, image.height * factor, Interpolation::Nearest);
+    }
+    resize(image, scaled(image.width), scaled(image.height), Interpolation::Bicubic)
+}
+
+fn fill(sheet: &mut Rgb8Image, left: usize, top: usize, width: usize, height: usize, color: [u8; 3]) {
+    for y in top..(top + height).min(sheet.height) {
+        let row = &mut sheet.pixels[y * sheet.width * 3..][..sheet.width * 3];
+        for pixel in row.as_chunks_mut::<3>().0.iter_mut().skip(left).take(width) {
+            *pixel = color;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flat(width: usize, height: usize, color: [u8; 3]) -> Rgb8Image {
+        Rgb8Image { width, height, pixels: color.repeat(width * height) }
+    }
+
+    #[test]
+    fn tiles_keep_their_place_and_their_shape() {
+        let tile = |image, frame| Tile { image, caption: vec!["a very long caption indeed".into(), "é".into()], frame };
+        let tiles =
+            [tile(flat(300, 100, [200, 0, 0]), None), tile(flat(7, 9, [0, 0, 200]), Some([0, 200, 0])), tile(flat(1, 4000, [9; 3]), None)];
+        let sheet = contact_sheet(&tiles, &ContactSheet { title: "title".into(), columns: 2, tile: 90 });
+        assert_eq!((sheet.width, sheet.height), (220, 26 + 2 * (110 + 32)));
+        let at = |x: usize, y: usize| <[u8; 3]>::try_from(&sheet.pixels[(y * sheet.width + x) * 3..][..3]).unwrap();
+        assert_eq!(at(55, 26 + 10 + 45), [200, 0, 0], "the middle of the first");
+        assert_eq!(at(55, 26 + 10 + 10), PAPER, "above the wide picture");
+        assert_eq!(at(110 + 8, 26 + 10), [0, 200, 0], "the frame of the second");
+        assert_eq!(at(110 + 55, 26 + 10 + 45), [0, 0, 200]);
+        assert!(sheet.pixels.as_chunks::<3>().0.contains(&INK), "captions are drawn");
+        assert_eq!(contact_sheet(&[], &ContactSheet::default()).height, 0);
+    }
+}

@@ -1,0 +1,40 @@
+//! PNG files, whole or not at all.
+
+use std::io::Write;
+use std::path::Path;
+
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+use timburn_core::error::{ImageError, ImageFault};
+use timburn_core::{Error, Result};
+
+use crate::image::Rgb8Image;
+
+/// The picture as the bytes of a PNG file.
+///
+/// # Errors
+/// [`ImageFault::Corrupt`] for a picture without pixels, which PNG cannot hold.
+pub fn encode_png(image: &Rgb8Image) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive);
+    let (width, height) = (image.width as u32, image.height as u32);
+    encoder.write_image(&image.pixels, width, height, ExtendedColorType::Rgb8).map_err(|error| {
+        let fault = ImageFault::Corrupt { format: "PNG", reason: error.to_string() };
+        ImageError { name: format!("a picture of {width}×{height} pixels"), fault }
+    })?;
+    Ok(bytes)
+}
+
+/// Writes the picture as PNG, replacing what is there in one step.
+///
+/// # Errors
+/// As [`encode_png`]; [`Error::Io`] naming what failed, which leaves an older file as it was.
+pub fn write_png(image: &Rgb8Image, path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let bytes = encode_png(image)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".timburn-").tempfile_in(folder).map_err(Error::io("create a file in", folder))?;
+    file.write_all(&bytes).map_err(Error::io("write", path))?;
+    file.persist(path).map_err(|error| Error::io("replace", path)(error.error))?;
+    Ok(())
+}
