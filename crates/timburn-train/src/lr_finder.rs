@@ -95,12 +95,12 @@ impl Sweep {
         &self.points
     }
 
-    /// What fastai looks at for its suggestions: without the first tenth of the planned steps, the last five, and losses that are no
-    /// numbers.
+    /// What fastai looks at for its suggestions: without the first tenth of the planned steps and the last five, up to the first loss that
+    /// is not a number.
     pub fn settled(&self) -> Vec<Point> {
         let end = self.points.len().saturating_sub(5);
         let part = self.points.get(self.finder.num_it / 10..end).unwrap_or_default();
-        part.iter().copied().filter(|point| !point.loss.is_nan()).collect()
+        part.iter().copied().take_while(|point| !point.loss.is_nan()).collect()
     }
 }
 
@@ -119,25 +119,23 @@ pub fn steepest(points: &[Point]) -> Option<f64> {
         .map(|(_, lr)| lr)
 }
 
-/// The learning rate two thirds into... see the formula: fastai's `valley`. It takes the longest decreasing subsequence of the losses and
-/// returns the rate half-way through its middle third. `None` without points.
+/// The learning rate half-way through the middle third of the longest valley of the losses: fastai's `valley`. `None` without points.
 pub fn valley(points: &[Point]) -> Option<f64> {
-    // Length of the longest decreasing subsequence that ends at each point.
+    // Length of the longest decreasing subsequence that ends at each point, and where the longest of all ends.
     let mut lengths = vec![1usize; points.len()];
-    let mut end = 0;
+    let (mut start, mut end) = (0i64, 0usize);
     for i in 1..points.len() {
         for j in 0..i {
             if points[i].loss < points[j].loss && lengths[i] < lengths[j] + 1 {
                 lengths[i] = lengths[j] + 1;
             }
             if lengths[end] < lengths[i] {
+                // As fastai: the subsequence is taken for a contiguous one, and its length for what it is the moment it leads.
                 end = i;
+                start = i as i64 - lengths[i] as i64;
             }
         }
     }
-    let longest = *lengths.get(end)?;
-    // fastai counts from the point before the first, as if the subsequence were contiguous.
-    let start = end as i64 - longest as i64;
     let sections = (end as i64 - start) as f64 / 3.0;
     let index = start + sections as i64 + (sections / 2.0) as i64;
     points.get(index.max(0) as usize).map(|point| point.lr)
