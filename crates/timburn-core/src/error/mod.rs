@@ -4,12 +4,14 @@ mod data;
 mod device;
 mod image;
 mod model;
+mod train;
 mod weights;
 
 pub use data::DataError;
 pub use device::DeviceError;
 pub use image::{ImageError, ImageFault};
 pub use model::ModelError;
+pub use train::TrainError;
 pub use weights::{KeyMismatch, ShapeMismatch, WeightsError};
 
 use std::io;
@@ -37,6 +39,9 @@ pub enum Error {
     /// Weights that cannot be found, verified, read or applied.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Training that cannot go on.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     /// The operating system refused a file.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
@@ -66,13 +71,14 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
-    /// The process exit code that belongs to this error: 1 run time, 2 usage or configuration, 3 data, 4 weights.
+    /// The process exit code that belongs to this error: 1 run time, 2 usage or configuration, 3 data, 4 weights, 5 non-finite training.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Io { .. } | Self::Device(DeviceError::Failed { .. }) => 1,
             Self::Device(_) | Self::Model(_) | Self::Argument { .. } => 2,
             Self::Data(_) | Self::Image(_) => 3,
             Self::Weights(_) => 4,
+            Self::Train(_) => 5,
         }
     }
 }

@@ -1,0 +1,63 @@
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use timburn_core::{Error, Result};
+
+use super::rule::{Hyper, Rule, Slots, within};
+
+/// Stochastic gradient descent with momentum, dampening 0.
+///
+/// `g ← g + λ θ`; `b ← μ b + g`; `θ ← θ - η (g + μ b)` with Nesterov, `θ - η b` without, `θ - η g` without momentum. Source:
+/// `torch.optim.SGD`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sgd {
+    /// μ, in `[0, 1)`.
+    pub momentum: f64,
+    /// Looks ahead along the momentum; needs momentum.
+    pub nesterov: bool,
+    /// λ, an L2 penalty.
+    pub weight_decay: f64,
+}
+
+impl Rule for Sgd {
+    fn slots(&self, _shape: &[usize]) -> &'static [&'static str] {
+        if self.momentum > 0.0 { &["momentum_buffer"] } else { &[] }
+    }
+
+    fn weight_decay(&self) -> f64 {
+        self.weight_decay
+    }
+
+    fn update(&self, param: Tensor<1>, gradient: Tensor<1>, slots: &mut Slots, hyper: &Hyper<'_>) -> Tensor<1> {
+        let gradient = with_penalty(gradient, &param, hyper.weight_decay);
+        let step = if self.momentum > 0.0 {
+            let momentum = hyper.momentum.unwrap_or(self.momentum);
+            // From zeros the first buffer is the gradient itself, as in PyTorch.
+            let buffer = slots.update("momentum_buffer", &param, |buffer| buffer * momentum + gradient.clone());
+            if self.nesterov { gradient + buffer * momentum } else { buffer }
+        } else {
+            gradient
+        };
+        param - step * hyper.lr
+    }
+
+    fn validate(&self) -> Result<()> {
+        within("optimizer.momentum", self.momentum, 0.0, 1.0)?;
+        within("optimizer.weight_decay", self.weight_decay, 0.0, f64::INFINITY)?;
+        nesterov(self.nesterov, self.momentum)
+    }
+}
+
+/// `g + λ θ`.
+pub(super) fn with_penalty(gradient: Tensor<1>, param: &Tensor<1>, weight_decay: f64) -> Tensor<1> {
+    if weight_decay == 0.0 { gradient } else { gradient + param.clone() * weight_decay }
+}
+
+/// Nesterov's variant is one of momentum.
+pub(super) fn nesterov(nesterov: bool, momentum: f64) -> Result<()> {
+    if nesterov && momentum == 0.0 {
+        let expected = "a momentum above 0 beside it".into();
+        return Err(Error::Argument { name: "optimizer.nesterov", value: "true".into(), expected });
+    }
+    Ok(())
+}
