@@ -29,6 +29,8 @@ enum Outcome {
     Missing,
     /// Width and height of a picture, which is in the buffer if they are the buffer's.
     Picture((usize, usize)),
+    /// A batch of pictures of so many bytes cannot be had.
+    TooLarge(usize),
     /// The sample's name and what went wrong.
     Failed(String, Error),
 }
@@ -49,16 +51,16 @@ impl Assembly {
                 entry.label = label;
                 let size = (image.width, image.height);
                 let bytes = image.pixels.len();
-                if self.pixels.is_empty() {
-                    self.pixels = vec![0; count.saturating_mul(bytes)];
+                if self.pixels.is_empty() && fits(count.saturating_mul(bytes)) {
+                    self.pixels = vec![0; count * bytes];
                     self.size = size;
                 }
                 if size == self.size
-                    && let Some(to) = self.pixels.chunks_exact_mut(bytes.max(1)).nth(offset).filter(|to| to.len() == bytes)
+                    && let Some(to) = self.pixels.chunks_exact_mut(bytes.max(1)).nth(offset)
                 {
                     to.copy_from_slice(&image.pixels);
                 }
-                Outcome::Picture(size)
+                if self.pixels.is_empty() { Outcome::TooLarge(bytes) } else { Outcome::Picture(size) }
             }
         };
         self.missing -= 1;
@@ -75,6 +77,7 @@ impl Assembly {
         let mut first = None;
         let (width, height) = self.size;
         let bytes = width * height * 3;
+        let count = self.entries.len();
         for (offset, entry) in self.entries.into_iter().enumerate() {
             let index = entry.place.index;
             match entry.outcome {
@@ -97,6 +100,9 @@ impl Assembly {
                     }
                     bad.push(BadFile { index, name, reason: error.to_string() });
                 }
+                Outcome::TooLarge(bytes) => {
+                    return Err(argument("batch_size", count, format!("fewer: there is no memory for so many pictures of {bytes} bytes")));
+                }
                 // A sample is never forgotten; were it, this is an error and not a shorter batch.
                 Outcome::Missing => return Err(DataError::Worker { name: format!("number {index}"), reason: "it was lost".into() }.into()),
             }
@@ -104,6 +110,11 @@ impl Assembly {
         self.pixels.truncate(labels.len() * bytes);
         Ok(Batch { pixels: self.pixels, height, width, labels, indices, bad })
     }
+}
+
+/// Whether the system would give so much memory: asking it first makes an error of what would abort the process.
+fn fits(bytes: usize) -> bool {
+    Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
 }
 
 /// Errors that a policy may let pass: they are one sample's, while the others would fail again and again.

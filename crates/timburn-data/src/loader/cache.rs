@@ -40,10 +40,35 @@ impl Cache {
             self.left.fetch_add(size, Ordering::Relaxed);
         }
     }
+}
 
-    /// Bytes in use.
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        self.pictures.iter().filter_map(|slot| slot.get()).map(|image| image.pixels.len()).sum()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_kept_and_used() {
+        let picture = |index: usize| Rgb8Image { width: 1 + index % 3, height: 1, pixels: vec![index as u8; 3 * (1 + index % 3)] };
+        for budget in [0, 1, 3, 50, 599, 600, 10_000] {
+            let cache = Cache::new(100, budget);
+            assert_eq!(cache.is_on(), budget > 0);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| (0..100).for_each(|index| cache.offer(index, &picture(index))));
+                }
+            });
+            let kept: usize = (0..100).filter_map(|index| cache.get(index)).map(|image| image.pixels.len()).sum();
+            // Several threads with one picture may each have asked for room, and given it back.
+            let whole = 597;
+            assert!(kept <= budget && (budget < whole || kept > whole - 40 || budget >= 4 * whole), "{kept} of {budget}");
+            if budget > 4 * whole {
+                assert_eq!(kept, whole);
+            }
+            assert_eq!(cache.left.load(Ordering::Relaxed), budget - kept);
+            for index in 0..100 {
+                assert!(cache.get(index).is_none_or(|image| *image == picture(index)));
+            }
+            assert!(cache.get(100).is_none());
+        }
     }
 }

@@ -270,8 +270,8 @@ mod tests {
     #[test]
     fn sides_between_the_bounds_are_uniform() {
         let mixing = Mixing { cutmix: Some(CutMix { alpha: 1.0, minmax: Some([0.2, 0.8]) }), ..Mixing::default() };
-        let mut rows = vec![0; 41];
-        let (mut tops, mut lefts) = ([0; 2], [0; 2]);
+        let mut rows = vec![0i32; 41];
+        let (mut tops, mut lefts) = ([0i32; 2], [0i32; 2]);
         for batch in 0..24_000 {
             let Mix::CutMix { region, .. } = mixing.draw(1, 0, batch, 40, 60) else { panic!("prob is 1") };
             rows[region.height] += 1;

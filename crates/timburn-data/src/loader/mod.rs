@@ -106,7 +106,8 @@ impl Loader {
         self.source.bad.load(Ordering::Relaxed)
     }
 
-    /// Starts epoch number `epoch`.
+    /// Starts epoch number `epoch`: its workers begin at once. Made before the last epoch's consumer is through with its results, it hides the
+    /// time to the first batch.
     pub fn epoch(&self, epoch: u64) -> Epoch {
         self.epoch_from(epoch, 0)
     }

@@ -158,8 +158,8 @@ impl Work {
             let Some(&place) = self.places.get(position) else { return };
             let watch = Watch { work: self, batch, index: place.index };
             let outcome = self.prepare(place);
-            std::mem::forget(watch);
             complete = lock(&assembly).put(position % self.source.options.batch_size, outcome);
+            std::mem::forget(watch);
         }
         if complete {
             let mut state = lock(&self.state);

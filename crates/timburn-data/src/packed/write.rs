@@ -82,7 +82,7 @@ impl Packed {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<PackReport> {
         let path = path.as_ref();
-        options.size.validate()?;
+        options.size.validate(options.decode.max_pixels)?;
         let (size, interpolation) = (options.size, options.interpolation);
         let prepare = move |image: Rgb8Image, _: &mut Draws| Ok(size.apply(image, interpolation));
         // Batches of one, since the pictures differ in size.
@@ -138,17 +138,18 @@ fn too_large(value: usize) -> Error {
 }
 
 impl PackSize {
-    fn validate(self) -> Result<()> {
-        // Far above any model's input; a wrong unit must not fill the disk.
-        let side = |name, value: usize| {
-            let expected = "1 to 65535 pixels".to_owned();
-            if (1..=65_535).contains(&value) { Ok(()) } else { Err(Error::Argument { name, value: value.to_string(), expected }) }
+    fn validate(self, max_pixels: u64) -> Result<()> {
+        let (name, width, height) = match self {
+            Self::Original => return Ok(()),
+            // Never enlarges.
+            Self::ShorterSide(side) => ("shorter side", side, 1),
+            Self::Exact { width, height } => ("exact size", width, height),
         };
-        match self {
-            Self::Original => Ok(()),
-            Self::ShorterSide(short) => side("shorter side", short),
-            Self::Exact { width, height } => side("width", width).and_then(|()| side("height", height)),
+        let area = (width as u64).checked_mul(height as u64);
+        if area.is_some_and(|area| (1..=max_pixels).contains(&area)) {
+            return Ok(());
         }
+        Err(Error::Argument { name, value: format!("{self:?}"), expected: format!("1 to {max_pixels} pixels") })
     }
 
     fn apply(self, image: Rgb8Image, filter: Interpolation) -> Rgb8Image {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use timburn_core::error::{DataError, ImageError, ImageFault};
 use timburn_core::seed::Draws;
-use timburn_core::{Error, Result};
+use timburn_core::{Classes, Error, Result};
 use timburn_data::loader::{BadFile, BadFiles, Batch, Sampling, append_bad_files};
-use timburn_data::{Loader, LoaderOptions, Rgb8Image};
+use timburn_data::{Content, Dataset, Loader, LoaderOptions, Rgb8Image};
 
 use super::{Pictures, all, augment, indices, loader, quiet};
 
@@ -71,6 +71,53 @@ fn bad_files_leave_their_batch_and_are_named() {
             assert_eq!(batch.pixels.chunks(48).collect::<Vec<_>>(), expected);
             assert!(batch.labels.iter().zip(&batch.indices).all(|(label, index)| *label == index % 3));
         }
+    }
+}
+
+/// Photographs as files hold them, one of them cut short.
+struct Cut(Classes);
+
+impl Dataset for Cut {
+    fn classes(&self) -> &Classes {
+        &self.0
+    }
+    fn len(&self) -> usize {
+        9
+    }
+    fn label(&self, _: usize) -> usize {
+        0
+    }
+    fn name(&self, index: usize) -> String {
+        format!("cats/{index}.jpg")
+    }
+    fn read(&self, index: usize) -> Result<Content> {
+        let whole = timburn_data::sample_photograph();
+        Ok(Content::Encoded(whole[..if index == 4 { whole.len() / 2 } else { whole.len() }].to_vec()))
+    }
+}
+
+#[test]
+fn a_photograph_cut_short_is_never_a_gray_one() {
+    for cache_bytes in [0, usize::MAX] {
+        let with = |bad_files| {
+            let spec = timburn_core::Preprocessing::torchvision(32, 40);
+            let options = LoaderOptions { batch_size: 4, bad_files, cache_bytes, ..options(2) };
+            Loader::new(Arc::new(Cut(Classes::numbered(2))), Arc::new(spec), options).unwrap()
+        };
+        let skipping = with(BadFiles::default());
+        for _ in 0..2 {
+            let (batches, error) = outcome(&skipping);
+            assert!(error.is_none());
+            assert_eq!(indices(&batches), [0, 1, 2, 3, 5, 6, 7, 8]);
+            assert!(
+                batches.iter().flat_map(|batch| batch.pixels.chunks(32 * 32 * 3)).all(|pixels| *pixels == batches[0].pixels[..32 * 32 * 3])
+            );
+            assert!(batches[1].bad[0].reason.starts_with("cats/4.jpg: truncated JPEG"), "{:?}", batches[1].bad);
+        }
+        assert_eq!(skipping.bad_files(), 2);
+        let (batches, error) = outcome(&with(BadFiles::Error));
+        assert_eq!(batches.len(), 1);
+        assert!(error.unwrap().to_string().starts_with("cats/4.jpg: truncated JPEG"));
     }
 }
 
@@ -169,7 +216,7 @@ fn a_thread_that_dies_is_an_error_after_all_that_came_before() {
 fn slow_samples_are_waited_for() {
     let dataset = Pictures::new(40, |index| {
         // The first of each batch is by far the last to be ready.
-        std::thread::sleep(Duration::from_millis(if index % 8 == 0 { 40 } else { index as u64 % 3 }));
+        std::thread::sleep(Duration::from_millis(if index % 8 == 0 { 150 } else { index as u64 % 3 }));
         Ok(())
     });
     let quick = all(loader(quiet(40), options(1)).epoch(0));
@@ -179,11 +226,12 @@ fn slow_samples_are_waited_for() {
     let batches: Vec<Batch> = epoch.by_ref().map(|batch| batch.unwrap()).collect();
     assert_eq!(batches, quick);
     let waited = epoch.waited();
-    assert!(waited >= Duration::from_millis(30) && waited <= start.elapsed(), "{waited:?}");
+    assert!(waited >= Duration::from_millis(50) && waited <= start.elapsed(), "{waited:?}");
 }
 
 #[test]
 fn the_wait_of_a_slow_consumer_is_short() {
+    let start = Instant::now();
     let mut epoch = loader(quiet(80), options(2)).epoch(0);
     let mut count = 0;
     while let Some(batch) = epoch.next() {
@@ -192,7 +240,7 @@ fn the_wait_of_a_slow_consumer_is_short() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(count, 10);
-    assert!(epoch.waited() < Duration::from_millis(100), "{:?}", epoch.waited());
+    assert!(2 * epoch.waited() < start.elapsed(), "{:?}", epoch.waited());
 }
 
 #[test]
@@ -267,6 +315,20 @@ fn pictures_of_several_sizes_are_refused_alike() {
     {
         assert!(matches!(outcome(&loader), (batches, Some(Error::Argument { .. })) if batches.is_empty()));
     }
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+fn a_batch_beyond_memory_is_an_error() {
+    // A gigabyte that nobody writes to costs nothing; 200,000 of them are beyond the address space.
+    let large = |_: Rgb8Image, _: &mut Draws| {
+        let (width, height) = (20_000, 20_000);
+        Ok(Rgb8Image { width, height, pixels: vec![0; width * height * 3] })
+    };
+    let options = LoaderOptions { batch_size: 200_000, ..options(2) };
+    let (batches, error) = outcome(&Loader::new(quiet(200_000), Arc::new(large), options).unwrap());
+    assert!(batches.is_empty());
+    assert!(matches!(error, Some(Error::Argument { name: "batch_size", .. })), "{error:?}");
 }
 
 #[test]

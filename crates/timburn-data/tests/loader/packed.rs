@@ -1,5 +1,6 @@
 //! The packed form: written, read, damaged.
 
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -155,24 +156,32 @@ fn every_prefix_and_every_flipped_byte_is_an_error() {
     Packed::write(&sizes(), &PackOptions::default(), &path, |_, _| {}).unwrap();
     let whole = std::fs::read(&path).unwrap();
     assert!(read_all(&path).is_ok());
+    // Changed in place: replacing a file anew each time makes some file systems wait for the disk.
     let damaged = folder.path().join("damaged");
-    let check = |bytes: &[u8], what: &str| {
-        std::fs::write(&damaged, bytes).unwrap();
+    std::fs::write(&damaged, &whole).unwrap();
+    let mut file = std::fs::OpenOptions::new().write(true).open(&damaged).unwrap();
+    let mut put = |position: usize, bytes: &[u8]| {
+        file.seek(SeekFrom::Start(position as u64)).unwrap();
+        file.write_all(bytes).unwrap();
+    };
+    let check = |what: &str| {
         let error = read_all(&damaged).expect_err(what);
         assert!(matches!(error, Error::Data(DataError::Malformed { .. })), "{what}: {error:?}");
         assert!(error.to_string().contains("damaged"), "{error}");
     };
-    for length in 0..whole.len() {
-        check(&whole[..length], &format!("{length} bytes"));
+    for (position, byte) in whole.iter().enumerate() {
+        put(position, &[byte ^ (1 << (position % 8))]);
+        check(&format!("byte {position} flipped"));
+        put(position, &[*byte]);
     }
-    for position in 0..whole.len() {
-        let mut bytes = whole.clone();
-        bytes[position] ^= 1 << (position % 8);
-        check(&bytes, &format!("byte {position} flipped"));
+    assert!(read_all(&damaged).is_ok());
+    put(whole.len(), &[0]);
+    check("one byte too many");
+    let file = std::fs::OpenOptions::new().write(true).open(&damaged).unwrap();
+    for length in (0..whole.len()).rev() {
+        file.set_len(length as u64).unwrap();
+        check(&format!("{length} bytes"));
     }
-    let mut longer = whole.clone();
-    longer.push(0);
-    check(&longer, "one byte too many");
 }
 
 /// A file whose hash is right and whose numbers are not.
