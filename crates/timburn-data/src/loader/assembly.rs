@@ -31,8 +31,13 @@ enum Outcome {
     Picture((usize, usize)),
     /// A batch of pictures of so many bytes cannot be had.
     TooLarge(usize),
-    /// The sample's name and what went wrong.
-    Failed(String, Error),
+    Failed(Box<Failure>),
+}
+
+/// A sample that could not be used.
+pub(super) struct Failure {
+    pub(super) name: String,
+    pub(super) error: Error,
 }
 
 impl Assembly {
@@ -42,11 +47,11 @@ impl Assembly {
     }
 
     /// Takes a sample's label and picture, or its name and error. True when nothing is missing any more.
-    pub(super) fn put(&mut self, offset: usize, outcome: Result<(usize, Rgb8Image), (String, Error)>) -> bool {
+    pub(super) fn put(&mut self, offset: usize, outcome: Result<(usize, Rgb8Image), Box<Failure>>) -> bool {
         let count = self.entries.len();
         let Some(entry) = self.entries.get_mut(offset) else { return false };
         entry.outcome = match outcome {
-            Err((name, error)) => Outcome::Failed(name, error),
+            Err(failure) => Outcome::Failed(failure),
             Ok((label, image)) => {
                 entry.label = label;
                 let size = (image.width, image.height);
@@ -94,7 +99,8 @@ impl Assembly {
                     labels.push(entry.label);
                     indices.push(index);
                 }
-                Outcome::Failed(name, error) => {
+                Outcome::Failed(failure) => {
+                    let Failure { name, error } = *failure;
                     if !(matches!(policy, BadFiles::Skip { .. }) && is_about_data(&error)) {
                         return Err(error);
                     }

@@ -10,7 +10,7 @@ use timburn_core::device::panic_message;
 use timburn_core::error::DataError;
 use timburn_core::{Error, Result};
 
-use super::assembly::Assembly;
+use super::assembly::{Assembly, Failure};
 use super::cache::Cache;
 use super::options::LoaderOptions;
 use super::plan::{self, Place};
@@ -173,17 +173,18 @@ impl Work {
     }
 
     /// A sample's label and picture, or its name and error; a panic is an error too.
-    fn prepare(&self, place: Place) -> Result<(usize, Rgb8Image), (String, Error)> {
+    fn prepare(&self, place: Place) -> Result<(usize, Rgb8Image), Box<Failure>> {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let name = self.source.dataset.name(place.index);
             match self.picture(place, &name) {
                 Ok(image) => Ok((self.source.dataset.label(place.index), image)),
-                Err(error) => Err((name, error)),
+                Err(error) => Err(Box::new(Failure { name, error })),
             }
         }));
         outcome.unwrap_or_else(|panic| {
             let name = self.name(place.index);
-            Err((name.clone(), DataError::Worker { name, reason: panic_message(panic.as_ref()) }.into()))
+            let error = DataError::Worker { name: name.clone(), reason: panic_message(panic.as_ref()) }.into();
+            Err(Box::new(Failure { name, error }))
         })
     }
 

@@ -48,7 +48,7 @@ fn outcome(loader: &Loader) -> (Vec<Batch>, Option<Error>) {
 #[test]
 fn bad_files_leave_their_batch_and_are_named() {
     for workers in [1, 2, 8] {
-        let dataset = Pictures::new(50, |index| if [0, 9, 15, 49].contains(&index) { Err(bad(index)) } else { Ok(()) });
+        let dataset = Pictures::dataset(50, |index| if [0, 9, 15, 49].contains(&index) { Err(bad(index)) } else { Ok(()) });
         let loader = loader(dataset, LoaderOptions { bad_files: BadFiles::Skip { share: 0.1 }, ..options(workers) });
         let mut epoch = loader.epoch(0);
         let batches: Vec<Batch> = epoch.by_ref().map(|batch| batch.unwrap()).collect();
@@ -123,7 +123,7 @@ fn a_photograph_cut_short_is_never_a_gray_one() {
 
 #[test]
 fn a_batch_of_bad_files_is_empty_and_not_missing() {
-    let dataset = Pictures::new(24, |index| if (8..16).contains(&index) { Err(bad(index)) } else { Ok(()) });
+    let dataset = Pictures::dataset(24, |index| if (8..16).contains(&index) { Err(bad(index)) } else { Ok(()) });
     let loader = loader(dataset, LoaderOptions { bad_files: BadFiles::Skip { share: 1.0 }, ..options(2) });
     let batches = all(loader.epoch(0));
     assert_eq!(batches.iter().map(|batch| (batch.len(), batch.bad.len())).collect::<Vec<_>>(), [(8, 0), (0, 8), (8, 0)]);
@@ -137,7 +137,7 @@ fn the_cap_is_exact() {
         let policy = BadFiles::Skip { share };
         assert_eq!(policy.allowed(len), allowed);
         for count in [allowed, allowed + 1] {
-            let dataset = Pictures::new(len, move |index| if index % 8 == 3 && index / 8 < count { Err(bad(index)) } else { Ok(()) });
+            let dataset = Pictures::dataset(len, move |index| if index % 8 == 3 && index / 8 < count { Err(bad(index)) } else { Ok(()) });
             let loader = loader(dataset, LoaderOptions { bad_files: policy, ..options(3) });
             let (batches, error) = outcome(&loader);
             if count == allowed {
@@ -155,7 +155,7 @@ fn the_cap_is_exact() {
 #[test]
 fn the_strict_policy_stops_at_the_first() {
     for workers in [1, 2, 8] {
-        let dataset = Pictures::new(50, |index| if index == 21 || index == 19 { Err(bad(index)) } else { Ok(()) });
+        let dataset = Pictures::dataset(50, |index| if index == 21 || index == 19 { Err(bad(index)) } else { Ok(()) });
         let (batches, error) = outcome(&loader(dataset, LoaderOptions { bad_files: BadFiles::Error, ..options(workers) }));
         assert_eq!(indices(&batches), (0..16).collect::<Vec<_>>());
         assert_eq!(error.unwrap().to_string(), "picture-19: the file is empty");
@@ -165,7 +165,7 @@ fn the_strict_policy_stops_at_the_first() {
 #[test]
 fn a_panic_is_an_error_that_names_the_sample() {
     for workers in [1, 2, 8] {
-        let in_read = Pictures::new(50, |index| if index == 30 { panic!("no such luck") } else { Ok(()) });
+        let in_read = Pictures::dataset(50, |index| if index == 30 { panic!("no such luck") } else { Ok(()) });
         let (batches, error) = within(20, move || outcome(&loader(in_read, options(workers))));
         assert_eq!(batches.len(), 3);
         let Some(Error::Data(DataError::Worker { name, reason })) = error else { panic!("{error:?}") };
@@ -198,7 +198,7 @@ fn a_thread_that_dies_is_an_error_after_all_that_came_before() {
     for workers in [1, 2, 8] {
         for dying in [vec![30], vec![30, 31, 40, 47], (0..50).collect()] {
             let first = dying[0];
-            let dataset = Pictures::new(50, move |index| {
+            let dataset = Pictures::dataset(50, move |index| {
                 if dying.contains(&index) {
                     std::panic::panic_any(Bomb);
                 }
@@ -214,7 +214,7 @@ fn a_thread_that_dies_is_an_error_after_all_that_came_before() {
 
 #[test]
 fn slow_samples_are_waited_for() {
-    let dataset = Pictures::new(40, |index| {
+    let dataset = Pictures::dataset(40, |index| {
         // The first of each batch is by far the last to be ready.
         std::thread::sleep(Duration::from_millis(if index % 8 == 0 { 150 } else { index as u64 % 3 }));
         Ok(())
@@ -234,7 +234,7 @@ fn the_wait_of_a_slow_consumer_is_short() {
     let start = Instant::now();
     let mut epoch = loader(quiet(80), options(2)).epoch(0);
     let mut count = 0;
-    while let Some(batch) = epoch.next() {
+    for batch in epoch.by_ref() {
         batch.unwrap();
         count += 1;
         std::thread::sleep(Duration::from_millis(20));
@@ -248,7 +248,7 @@ fn workers_stay_within_their_window() {
     for (workers, batch_size, prefetch) in [(2usize, 8, 2), (8, 1, 0), (3, 4, 0), (4, 2, 3)] {
         let reads = Arc::new(AtomicUsize::new(0));
         let counter = reads.clone();
-        let dataset = Pictures::new(200, move |_| {
+        let dataset = Pictures::dataset(200, move |_| {
             counter.fetch_add(1, Ordering::SeqCst);
             Ok(())
         });
@@ -273,7 +273,7 @@ fn leaving_early_stops_the_workers() {
     let alive = Arc::new(AtomicUsize::new(0));
     for taken in 0..4 {
         let reads = alive.clone();
-        let dataset = Pictures::new(1000, move |_| {
+        let dataset = Pictures::dataset(1000, move |_| {
             reads.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(2));
             Ok(())
@@ -299,7 +299,7 @@ fn leaving_early_stops_the_workers() {
 #[test]
 fn pictures_of_several_sizes_are_refused_alike() {
     let odd = |image: Rgb8Image, _: &mut Draws| {
-        let width = if image.pixels[0] == (13 * 11 % 256) as u8 { 3 } else { 4 };
+        let width = if image.pixels[0] == 13 * 11 { 3 } else { 4 };
         Ok(image.crop(timburn_data::Region { left: 0, top: 0, width, height: 4 }))
     };
     for workers in [1, 8] {

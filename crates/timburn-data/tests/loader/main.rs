@@ -22,7 +22,7 @@ pub(crate) struct Pictures<F> {
 
 impl<F: Fn(usize) -> Result<()> + Send + Sync + 'static> Pictures<F> {
     /// `len` samples of three classes in turn.
-    pub(crate) fn new(len: usize, on_read: F) -> DynDataset {
+    pub(crate) fn dataset(len: usize, on_read: F) -> DynDataset {
         let labels = (0..len).map(|index| index % 3).collect();
         Arc::new(Self { classes: Classes::numbered(3), labels, on_read })
     }
@@ -48,7 +48,7 @@ impl<F: Fn(usize) -> Result<()> + Send + Sync> Dataset for Pictures<F> {
 }
 
 pub(crate) fn quiet(len: usize) -> DynDataset {
-    Pictures::new(len, |_| Ok(()))
+    Pictures::dataset(len, |_| Ok(()))
 }
 
 /// 6×5 pixels.

@@ -127,14 +127,14 @@ fn bad_files_are_left_out_and_failures_leave_nothing() {
         let error = || Error::Data(DataError::Unrecognised { path: "x".into(), expected: "luck".into() });
         if index == 2 { Err(error()) } else { Ok(()) }
     };
-    let report = Packed::write(&Pictures::new(5, broken), &PackOptions::default(), &path, |_, _| {}).unwrap();
+    let report = Packed::write(&Pictures::dataset(5, broken), &PackOptions::default(), &path, |_, _| {}).unwrap();
     assert_eq!((report.written, report.bad[0].index, report.bad.len()), (4, 2, 1));
     let packed = Packed::open(&path).unwrap();
     assert_eq!((0..4).map(|index| packed.name(index)).collect::<Vec<_>>(), ["picture-0", "picture-1", "picture-3", "picture-4"]);
     // A failure leaves the old file and nothing else.
     let before = std::fs::read(&path).unwrap();
     let strict = PackOptions { bad_files: BadFiles::Error, ..PackOptions::default() };
-    assert!(Packed::write(&Pictures::new(5, broken), &strict, &path, |_, _| {}).is_err());
+    assert!(Packed::write(&Pictures::dataset(5, broken), &strict, &path, |_, _| {}).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(folder_names(folder.path()), ["x"]);
     let nowhere = folder.path().join("no/such/folder");
