@@ -133,6 +133,12 @@ pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("no reason given").lines().next().unwrap_or_default().to_owned()
 }
 
+/// Whether a device computes on the host's own processor, in the host's own memory.
+pub fn is_cpu(device: &Device) -> bool {
+    // Only these are asked for their devices: listing those of a GPU backend may bring its driver up.
+    ["flex", "ndarray", "cpu"].into_iter().any(|name| devices_of(name).contains(device))
+}
+
 fn devices_of(name: &str) -> Vec<Device> {
     kind_of(name).map(|kind| Device::enumerate(kind).into_vec()).unwrap_or_default()
 }
@@ -185,6 +191,12 @@ mod tests {
     #[cfg(not(feature = "cuda"))]
     fn a_backend_left_out_names_its_feature() {
         assert!(error("cuda:0").to_string().contains("--features cuda"));
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn flex_is_a_cpu() {
+        assert!(is_cpu(&Device::flex()) && is_cpu(&Device::flex().autodiff()));
     }
 
     #[test]

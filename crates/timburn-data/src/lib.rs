@@ -5,6 +5,7 @@
 //! | [`decode`] | bytes | [`Rgb8Image`] | 0 LSB, all formats but 16-bit samples and alpha (see [`decode_bytes`]) |
 //! | [`mod@resize`] | [`Rgb8Image`] | [`Rgb8Image`] | 0 LSB, every filter |
 //! | [`preprocess`] | [`Rgb8Image`] | `[n, 3, height, width]` f32 | 0, against torchvision |
+//! | [`mod@loader`] | a [`Dataset`] | [`Batch`]es, in order, made by worker threads | |
 //!
 //! Decoding is strict: a file that is cut short anywhere is an error that names it, never a picture with a gray lower half.
 
@@ -14,6 +15,8 @@ pub mod image;
 pub mod inspect;
 mod jpeg;
 pub mod picture;
+pub mod loader;
+pub mod packed;
 pub mod preprocess;
 pub mod resize;
 #[cfg(feature = "sample")]
@@ -24,6 +27,8 @@ pub use dataset::{Content, Dataset, DynDataset, Splits};
 pub use decode::{DecodeOptions, decode_bytes, decode_file};
 pub use image::{Region, Rgb8Image};
 pub use inspect::{Inspection, inspect};
+pub use loader::{Batch, Loader, LoaderOptions, Prepare};
+pub use packed::Packed;
 pub use preprocess::{prepare, to_tensor};
 pub use resize::{resize, resize_region};
 #[cfg(feature = "sample")]
