@@ -1,10 +1,12 @@
 //! What every timburn crate speaks of: errors, device names, class lists, preprocessing and seeds.
 //!
-//! No modules, no files, no threads: a `timburn` type that two crates share lives here, everything else lives where it is used.
+//! No modules, no threads, no files but those that [`fetch`] downloads: a `timburn` type that two crates share lives here, everything else lives where it is used.
 
 pub mod classes;
 pub mod device;
+pub mod digest;
 pub mod error;
+pub mod fetch;
 pub mod preprocessing;
 pub mod seed;
 pub mod suggest;

@@ -1,5 +1,23 @@
 //! Data sets: labelled pictures by index, wherever they lie.
 
+pub mod archive;
+mod cifar;
+mod cifar_names;
+mod cifar_source;
+pub mod download;
+#[doc(hidden)]
+pub mod fuzzing;
+mod idx;
+mod pickle;
+mod positioned;
+mod shard_names;
+mod tar_walk;
+mod webdataset;
+
+pub use cifar::{Cifar, CifarKind};
+pub use idx::{Idx, IdxNames};
+pub use webdataset::{WebDataset, WebDatasetOptions};
+
 use std::sync::Arc;
 
 use timburn_core::{Classes, Result};

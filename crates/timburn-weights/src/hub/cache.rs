@@ -1,9 +1,4 @@
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
-use timburn_core::{Error, Result};
+use std::path::PathBuf;
 
 use super::{HubOptions, Source};
 
@@ -40,30 +35,4 @@ impl Repository {
     pub(super) fn place(&self, file: &str) -> PathBuf {
         self.root.join("snapshots/main").join(file)
     }
-}
-
-/// SHA-256 of a file, in hexadecimal.
-pub(super) fn digest(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
-    update(&mut hash, &mut file).map_err(Error::io("read", path))?;
-    Ok(hexadecimal(hash))
-}
-
-/// Feeds all that is left of `reader` to `hash`.
-pub(super) fn update(hash: &mut Sha256, reader: &mut impl Read) -> io::Result<u64> {
-    let mut buffer = vec![0; 1 << 16];
-    let mut total = 0;
-    loop {
-        let count = reader.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(total);
-        }
-        hash.update(&buffer[..count]);
-        total += count as u64;
-    }
-}
-
-pub(super) fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -11,25 +11,14 @@ mod download;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use timburn_core::digest::sha256_of_file;
+use timburn_core::fetch::{Environment, environment, offline, user_caches};
 use timburn_core::{Error, Result, WeightsError};
 
 use crate::catalogue::Published;
 use cache::Repository;
 
-/// Hears of a download. All methods may be called from one thread only, in order.
-pub trait Progress {
-    /// The transfer of `name` begins: `done` bytes are there from an earlier try, `total` is known when the server says so.
-    fn start(&self, name: &str, done: u64, total: Option<u64>) {
-        let _ = (name, done, total);
-    }
-    /// More bytes arrived.
-    fn advance(&self, bytes: u64) {
-        let _ = bytes;
-    }
-}
-
-/// Silence.
-impl Progress for () {}
+pub use timburn_core::fetch::Progress;
 
 /// Where files are kept and whether the network may be used.
 #[derive(Clone)]
@@ -66,23 +55,20 @@ impl HubOptions {
     /// `TORCH_HOME`; `HF_ENDPOINT`; `HF_TOKEN`; `HF_HUB_OFFLINE` and `TIMBURN_OFFLINE` (anything but empty, `0`, `false`). Proxies are
     /// taken from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` when a connection is made.
     pub fn from_env() -> Self {
-        Self::from(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        Self::from(&environment)
     }
 
-    fn from(variable: &dyn Fn(&str) -> Option<String>) -> Self {
+    fn from(variable: Environment<'_>) -> Self {
         let path = |name| variable(name).map(PathBuf::from);
-        let home = path("HOME").or_else(|| path("USERPROFILE")).unwrap_or_default();
-        let caches = path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
+        let caches = user_caches(variable);
         let hub_home = path("HF_HOME").unwrap_or_else(|| caches.join("huggingface"));
-        let is_on = |name| variable(name).is_some_and(|value| !["0", "false", "no", "off"].contains(&value.to_lowercase().as_str()));
-        let switched_off = ["HF_HUB_OFFLINE", "TIMBURN_OFFLINE"].into_iter().find(|name| is_on(name));
         let without_feature = (!cfg!(feature = "pretrained")).then_some("built without the feature `pretrained`");
         Self {
             cache: path("HF_HUB_CACHE").unwrap_or_else(|| hub_home.join("hub")),
             torch: path("TORCH_HOME").unwrap_or_else(|| caches.join("torch")).join("hub/checkpoints"),
             endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()).trim_end_matches('/').into(),
             token: variable("HF_TOKEN"),
-            offline: without_feature.or(switched_off),
+            offline: without_feature.or_else(|| offline(variable)),
         }
     }
 }
@@ -153,13 +139,13 @@ pub fn fetch(source: &Source, options: &HubOptions, progress: &dyn Progress) -> 
         // Links lead to what was verified when it came; a plain file was put there by somebody.
         let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
         if !is_link && !source.sha256.is_empty() {
-            check(&path, &cache::digest(&path)?, &source.sha256)?;
+            check(&path, &sha256_of_file(&path)?, &source.sha256)?;
         }
         return Ok(path);
     }
     let at_hand = options.torch.join(&source.file);
     if !source.sha256.is_empty() && at_hand.is_file() {
-        let verdict = cache::digest(&at_hand).and_then(|found| Ok(check(&at_hand, &found, &source.sha256)?));
+        let verdict = sha256_of_file(&at_hand).and_then(|found| Ok(check(&at_hand, &found, &source.sha256)?));
         match verdict {
             Ok(()) => return Ok(at_hand),
             Err(error) if options.offline.is_some() => return Err(error),
@@ -167,19 +153,19 @@ pub fn fetch(source: &Source, options: &HubOptions, progress: &dyn Progress) -> 
             Err(error) => log::warn!("{error}; downloading it instead"),
         }
     }
-    let offline = |why| {
+    let refusal = |why| {
         let path = repository.place(&source.file);
         Error::from(WeightsError::Offline { name: source.name.clone(), why, url: source.url.clone(), path })
     };
     if let Some(why) = options.offline {
-        return Err(offline(why));
+        return Err(refusal(why));
     }
     #[cfg(feature = "pretrained")]
     return download::download(source, &repository, options, progress);
     #[cfg(not(feature = "pretrained"))]
     {
         let _ = progress;
-        Err(offline("built without the feature `pretrained`"))
+        Err(refusal("built without the feature `pretrained`"))
     }
 }
 
