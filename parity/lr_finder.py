@@ -1,24 +1,40 @@
 """Writes goldens/lr_finder.json: fastai's sweep, smoothed loss, stop and suggestions on made-up losses."""
 
+import ast
+import importlib.util
 import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from fastai.callback.schedule import SchedExp, steep, valley
-from fastai.learner import AvgSmoothLoss
 
 import formula
 
 
+def fastai(file: str, *names: str) -> list:
+    """Definitions out of the installed fastai's source: importing the package would need all that its notebooks need."""
+    folder = Path(importlib.util.find_spec("fastai").submodule_search_locations[0])
+    tree = ast.parse((folder / file).read_text())
+    found = {node.name: node for node in tree.body if getattr(node, "name", None) in names}
+    scope = {"tensor": torch.tensor, "torch": torch, "Metric": object, "to_detach": lambda x: x.detach()}
+    for node in found.values():
+        node.decorator_list = []
+        exec(compile(ast.Module([node], []), file, "exec"), scope)
+    return [scope[name] for name in names]
+
+
+steep, valley, sched_exp = fastai("callback/schedule.py", "steep", "valley", "sched_exp")
+(AvgSmoothLoss,) = fastai("learner.py", "AvgSmoothLoss")
+
+
 def sweep(name: str, loss, num_it: int = 100, start: float = 1e-7, end: float = 10.0) -> dict:
     noise = formula.unit(name, num_it)
-    rate, smooth = SchedExp(start, end), AvgSmoothLoss()
+    smooth = AvgSmoothLoss()
     smooth.val = torch.tensor(0.0, dtype=torch.float64)
     best, lrs, raw, losses = math.inf, [], [], []
     for step in range(num_it):
-        lrs.append(float(rate(step / num_it)))
+        lrs.append(float(sched_exp(start, end, step / num_it)))
         raw.append(float(loss(lrs[-1]) + 0.05 * float(noise[step])))
         smooth.accumulate(SimpleNamespace(loss=torch.tensor(raw[-1], dtype=torch.float64)))
         losses.append(float(smooth.value))

@@ -75,7 +75,8 @@ fn faults_are_named_and_change_nothing() {
     let mut metrics = Metrics::new(3, &[1, 5]);
     metrics.add(&[1.0, 0.0, 0.0], &[0]).expect("fine");
     let before = metrics.report();
-    let Err(Error::Train(TrainError::NonFinite { samples, .. })) = metrics.add(&[0.0, 1.0, 0.0, f32::NAN, 0.0, 0.0, 0.0, 1.0, 0.0], &[0, 1, 2])
+    let Err(Error::Train(TrainError::NonFinite { samples, .. })) =
+        metrics.add(&[0.0, 1.0, 0.0, f32::NAN, 0.0, 0.0, 0.0, 1.0, 0.0], &[0, 1, 2])
     else {
         panic!("a NaN is an error")
     };
