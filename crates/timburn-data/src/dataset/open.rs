@@ -1,0 +1,97 @@
+//! Any data set by its path alone.
+
+use std::path::Path;
+
+use timburn_core::error::DataError;
+use timburn_core::{Error, Result};
+
+use super::image_folder::{FolderOptions, ImageFolder};
+use super::imagenet::ImageNet;
+use super::table::{TableOptions, open_table};
+use super::{Splits, scan};
+
+/// How a data set of whatever layout is read; each part matters to its layouts alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Class folders.
+    pub folder: FolderOptions,
+    /// CSV and TSV tables.
+    pub table: TableOptions,
+    /// Class folders named by ImageNet's synsets are labelled as all 1000 classes, to score a model of 1000 classes on some of them. Default
+    /// false: the classes are those with a folder, as training on them wants it.
+    pub as_imagenet: bool,
+}
+
+/// One layout: what it is called, and how it is opened; `None` where the path holds something else.
+struct Layout {
+    name: &'static str,
+    open: fn(&Path, &OpenOptions) -> Result<Option<Splits>>,
+}
+
+/// The layouts, tried in this order: files and folders with tell-tale names before class folders, which nearly any folder could be.
+///
+/// ADD ROWS HERE, before the first: archives, CIFAR, IDX, tar shards, packed files.
+const LAYOUTS: &[Layout] = &[
+    Layout { name: "a CSV or TSV table of path and label", open: table },
+    #[cfg(feature = "parquet")]
+    Layout { name: "parquet files of a Hugging Face image data set", open: super::parquet::recognise },
+    Layout { name: "ImageNet (class folders named by synset, or a flat `val` with its label list)", open: imagenet },
+    Layout { name: "class folders, as they are or in `train`, `val` and `test`", open: folders },
+];
+
+/// Opens a data set, whatever its layout.
+///
+/// A data set without a validation part has none in the result: the caller decides how to [`split`](super::Dataset::split).
+///
+/// # Errors
+/// [`DataError::Unrecognised`], which lists the layouts looked for; the errors of the layout found; [`Error::Io`] when there is nothing.
+pub fn open(path: impl AsRef<Path>) -> Result<Splits> {
+    open_with(path, &OpenOptions::default())
+}
+
+/// [`open`] with options.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Splits> {
+    let path = path.as_ref();
+    std::fs::metadata(path).map_err(Error::io("open", path))?;
+    for layout in LAYOUTS {
+        if let Some(splits) = (layout.open)(path, options)? {
+            log::debug!("{}: {}", path.display(), layout.name);
+            return Ok(splits);
+        }
+    }
+    let expected = LAYOUTS.iter().map(|layout| layout.name).collect::<Vec<_>>().join("; ");
+    Err(DataError::Unrecognised { path: path.into(), expected }.into())
+}
+
+/// The file itself, or the one table in a folder that is not one of class folders (Kaggle: `train.csv` beside a folder of pictures).
+fn table(path: &Path, options: &OpenOptions) -> Result<Option<Splits>> {
+    let is_table = |path: &Path| path.is_file() && scan::has_extension(path, &["csv", "tsv"].map(String::from));
+    if is_table(path) {
+        return open_table(path, &options.table).map(Some);
+    }
+    let known = ["data", "labels", "metadata", "train"].iter().flat_map(|stem| [format!("{stem}.csv"), format!("{stem}.tsv")]);
+    let mut tables = known.map(|name| path.join(name)).filter(|path| is_table(path));
+    match (tables.next(), tables.next()) {
+        (Some(only), None) => open_table(only, &options.table).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn imagenet(path: &Path, options: &OpenOptions) -> Result<Option<Splits>> {
+    let imagenet = ImageNet { all_classes: options.as_imagenet, folder: options.folder.clone(), ..ImageNet::default() };
+    // A class list given is the caller's own idea of the labels.
+    if !path.is_dir() || options.folder.classes.is_some() || !imagenet.recognises(path)? {
+        return Ok(None);
+    }
+    imagenet.open(path).map(Some)
+}
+
+fn folders(path: &Path, options: &OpenOptions) -> Result<Option<Splits>> {
+    if !path.is_dir() || scan::subfolders(path, options.folder.follow_links)?.is_empty() {
+        return Ok(None);
+    }
+    ImageFolder::splits_with(path, &options.folder).map(Some)
+}
