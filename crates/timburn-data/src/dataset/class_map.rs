@@ -25,7 +25,8 @@ pub fn save_classes(classes: &Classes, path: impl AsRef<Path>) -> Result<()> {
         let mut text = String::new();
         for (index, name) in classes.names.iter().enumerate() {
             let id = classes.ids.get(index);
-            if let Some(value) = [Some(name), id].into_iter().flatten().find(|field| field.contains(['\n', '\r', '\t']) || field.is_empty()) {
+            if let Some(value) = [Some(name), id].into_iter().flatten().find(|field| field.contains(['\n', '\r', '\t']) || field.is_empty())
+            {
                 let expected = "a name on one line without tabs (save as .json instead)".into();
                 return Err(Error::Argument { name: "class", value: format!("{value:?}"), expected });
             }
@@ -102,7 +103,8 @@ fn from_json(path: &Path, text: &str) -> Result<Classes> {
         other => return Err(strange(other)),
     };
     if table.contains_key("names") {
-        let classes: Classes = serde_json::from_value(value.clone()).map_err(|error| malformed(path, "", "a class list", error.to_string()))?;
+        let classes: Classes =
+            serde_json::from_value(value.clone()).map_err(|error| malformed(path, "", "a class list", error.to_string()))?;
         if !classes.ids.is_empty() && classes.ids.len() != classes.names.len() {
             let found = format!("{} names, {} ids", classes.names.len(), classes.ids.len());
             return Err(malformed(path, "", "as many ids as names", found));

@@ -67,7 +67,12 @@ impl ImageFolder {
         let mut seen = HashMap::new();
         for (name, folder) in names.iter().zip(&folders) {
             if let Some(other) = seen.insert(name, folder) {
-                return Err(malformed(root, "", "folder names that stay apart as text", format!("{other:?} and {folder:?}, both `{name}`")));
+                return Err(malformed(
+                    root,
+                    "",
+                    "folder names that stay apart as text",
+                    format!("{other:?} and {folder:?}, both `{name}`"),
+                ));
             }
         }
         let classes = options.classes.clone().unwrap_or_else(|| Classes::new(names.clone()));

@@ -85,7 +85,8 @@ impl ImageNet {
             for name in names {
                 let text = scan::display_name(&name);
                 let label = list.of(&text);
-                let label = label.ok_or_else(|| malformed(&list_path, "", &format!("a label for {text}"), format!("{} others", list.len())))?;
+                let label =
+                    label.ok_or_else(|| malformed(&list_path, "", &format!("a label for {text}"), format!("{} others", list.len())))?;
                 let label = lookup.require(class_map::key(&all, label), || text)?;
                 set.push(&name, label);
             }
@@ -107,7 +108,8 @@ impl ImageNet {
         if found.is_empty() && !is_flat(path, &self.folder)? {
             return Ok(Splits { train: Arc::new(self.folders(path)?), validation: None, test: None });
         }
-        let train: Option<DynDataset> = found.train.map(|folder| Ok::<_, timburn_core::Error>(Arc::new(self.folders(folder)?) as _)).transpose()?;
+        let train: Option<DynDataset> =
+            found.train.map(|folder| Ok::<_, timburn_core::Error>(Arc::new(self.folders(folder)?) as _)).transpose()?;
         let classes = train.as_ref().map(|train| train.classes().clone());
         let validation = found.validation.or_else(|| train.is_none().then(|| path.to_owned()));
         let validation: Option<DynDataset> = match (validation, classes) {
@@ -175,7 +177,8 @@ fn is_flat(folder: &Path, options: &FolderOptions) -> Result<bool> {
 /// A file with one of these names in the folder, or in a usual place below it or up to four folders above (Kaggle's list is four above
 /// its `ILSVRC/Data/CLS-LOC/val`).
 fn find_near(folder: &Path, names: &[&str]) -> Option<PathBuf> {
-    let folders: Vec<&Path> = folder.ancestors().take(5).filter(|folder| *folder != Path::new("") && folder.parent() != None::<&Path>).collect();
+    let folders: Vec<&Path> =
+        folder.ancestors().take(5).filter(|folder| *folder != Path::new("") && folder.parent() != None::<&Path>).collect();
     let candidates = folders.iter().flat_map(|folder| PLACES.iter().map(|place| folder.join(OsStr::new(place))));
     candidates.flat_map(|place| names.iter().map(move |name| place.join(name))).find(|path| path.is_file())
 }

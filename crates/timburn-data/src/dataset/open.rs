@@ -17,6 +17,9 @@ pub struct OpenOptions {
     pub folder: FolderOptions,
     /// CSV and TSV tables.
     pub table: TableOptions,
+    /// Parquet files.
+    #[cfg(feature = "parquet")]
+    pub parquet: super::parquet::ParquetOptions,
     /// Class folders named by ImageNet's synsets are labelled as all 1000 classes, to score a model of 1000 classes on some of them. Default
     /// false: the classes are those with a folder, as training on them wants it.
     pub as_imagenet: bool,
@@ -74,10 +77,13 @@ fn table(path: &Path, options: &OpenOptions) -> Result<Option<Splits>> {
     }
     let known = ["data", "labels", "metadata", "train"].iter().flat_map(|stem| [format!("{stem}.csv"), format!("{stem}.tsv")]);
     let mut tables = known.map(|name| path.join(name)).filter(|path| is_table(path));
-    match (tables.next(), tables.next()) {
-        (Some(only), None) => open_table(only, &options.table).map(Some),
-        _ => Ok(None),
+    let (Some(only), None) = (tables.next(), tables.next()) else { return Ok(None) };
+    // Many folders have a table of something else beside their pictures.
+    if let Err(error) = super::parse_table(&only, &scan::read(&only)?, &options.table) {
+        log::warn!("not taken for the data set's labels: {error}");
+        return Ok(None);
     }
+    open_table(only, &options.table).map(Some)
 }
 
 fn imagenet(path: &Path, options: &OpenOptions) -> Result<Option<Splits>> {

@@ -131,7 +131,12 @@ impl SplitFolders {
             };
             let path = root.join(&name);
             if let Some(other) = slot.replace(path) {
-                return Err(super::malformed(root, "", "one folder for each split", format!("{} and {}", other.display(), display_name(&name))));
+                return Err(super::malformed(
+                    root,
+                    "",
+                    "one folder for each split",
+                    format!("{} and {}", other.display(), display_name(&name)),
+                ));
             }
         }
         Ok(found)

@@ -167,7 +167,8 @@ mod tests {
                         let found = (0..labels.len()).filter(|&i| labels[i] == class && parts[i] as usize == part).count();
                         let off = (found as f64 - fraction * count as f64).abs();
                         // Three parts of a class of five may have to give one each.
-                        let tolerance = if count < 2 * fractions.len() { fractions.len() as f64 } else { 1.0 + (fractions.len() - 2) as f64 };
+                        let tolerance =
+                            if count < 2 * fractions.len() { fractions.len() as f64 } else { 1.0 + (fractions.len() - 2) as f64 };
                         let tolerance = if case % 3 == 2 { tolerance + across as f64 } else { tolerance + slack as f64 };
                         assert!(off <= tolerance + 1e-9, "case {case}, class {class}: {found} of {count} in part {part} of {fractions:?}");
                         if !duplicates && count >= fractions.len() {

@@ -137,7 +137,8 @@ fn locate(path: &Path, rows: &[Row], options: &TableOptions) -> Result<Vec<PathB
         } else {
             // One table has one extension: after the first file, the first guess is right.
             completion.and_then(complete).or_else(|| {
-                let extension = ["jpg", "jpeg", "png", "JPG", "JPEG", "PNG", "tif", "webp"].into_iter().find(|known| complete(known).is_some());
+                let extension =
+                    ["jpg", "jpeg", "png", "JPG", "JPEG", "PNG", "tif", "webp"].into_iter().find(|known| complete(known).is_some());
                 completion = extension.or(completion);
                 extension.and_then(complete)
             })
@@ -173,7 +174,8 @@ fn path_of(bytes: &[u8]) -> PathBuf {
 #[doc(hidden)]
 pub fn parse_table(path: &Path, bytes: &[u8], options: &TableOptions) -> Result<Vec<Row>> {
     let delimiter = options.delimiter.unwrap_or_else(|| guess_delimiter(bytes));
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).trim(csv::Trim::All).from_reader(bytes);
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).trim(csv::Trim::All).from_reader(bytes);
     let mut columns: Option<Columns> = None;
     let mut rows = Vec::new();
     for record in reader.byte_records() {
@@ -239,7 +241,8 @@ impl Columns {
         let named = [&options.path, &options.label, &options.split].into_iter().any(|column| matches!(column, Some(Column::Name(_))));
         let (path_column, label_column) = (chosen(&options.path)?, chosen(&options.label)?);
         let is_header = named || (known(&PATH_NAMES).is_some() && known(&LABEL_NAMES).is_some());
-        let two_columns = header.len() == 2 && !is_header && scan::has_extension(&path_of(&first[0]), &PICTURE_EXTENSIONS.map(String::from));
+        let two_columns =
+            header.len() == 2 && !is_header && scan::has_extension(&path_of(&first[0]), &PICTURE_EXTENSIONS.map(String::from));
         let path_column = path_column.or_else(|| known(&PATH_NAMES).filter(|_| is_header)).or(two_columns.then_some(0));
         let label_column = label_column.or_else(|| known(&LABEL_NAMES).filter(|_| is_header)).or(two_columns.then_some(1));
         let (Some(path_column), Some(label_column)) = (path_column, label_column) else {

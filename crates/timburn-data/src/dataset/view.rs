@@ -93,7 +93,8 @@ impl View {
             classes.names.extend(found.name(old).map(str::to_owned));
             classes.ids.extend(found.ids.get(old).cloned());
         }
-        let kept: Vec<usize> = (0..base.len()).filter(|&index| relabel.get(base.label(index)).is_some_and(|&new| new != u32::MAX)).collect();
+        let kept: Vec<usize> =
+            (0..base.len()).filter(|&index| relabel.get(base.label(index)).is_some_and(|&new| new != u32::MAX)).collect();
         Ok(Self { classes, relabel, ..Self::of(base, kept) })
     }
 
