@@ -173,14 +173,16 @@ fn path_of(bytes: &[u8]) -> PathBuf {
 /// [`DataError::Malformed`].
 #[doc(hidden)]
 pub fn parse_table(path: &Path, bytes: &[u8], options: &TableOptions) -> Result<Vec<Row>> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let delimiter = options.delimiter.unwrap_or_else(|| guess_delimiter(bytes));
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).trim(csv::Trim::All).from_reader(bytes);
     let mut columns: Option<Columns> = None;
     let mut rows = Vec::new();
+    let mut lines = Lines { bytes, done: 0, line: 1 };
     for record in reader.byte_records() {
         let record = record.map_err(|error| malformed(path, "", "a table", error.to_string()))?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = lines.at(record.position().map_or(0, csv::Position::byte) as usize);
         let columns = match &columns {
             Some(columns) => columns,
             None => {
@@ -209,6 +211,26 @@ pub fn parse_table(path: &Path, bytes: &[u8], options: &TableOptions) -> Result<
         return Err(malformed(path, "", "rows of path and label", "none".into()));
     }
     Ok(rows)
+}
+
+/// Line numbers of records. The csv crate's are those of the place where the record before ended: one too small after `\r\n` or a blank
+/// line.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    done: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// Line of the record that begins at or, after line ends, behind this byte; to be asked in ascending order.
+    fn at(&mut self, byte: usize) -> u64 {
+        let rest = self.bytes.get(byte..).unwrap_or_default();
+        let until = byte + rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let passed = self.bytes.get(self.done..until).unwrap_or_default();
+        self.line += passed.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.done = self.done.max(until);
+        self.line
+    }
 }
 
 fn guess_delimiter(bytes: &[u8]) -> u8 {
