@@ -23,7 +23,10 @@ pub mod resize;
 mod sample;
 mod simd;
 
-pub use dataset::{Content, Dataset, DynDataset, Splits};
+pub use dataset::{
+    Content, Dataset, DynDataset, FolderOptions, ImageFolder, ImageNet, OpenOptions, Splits, TableOptions, check_same, find_duplicates,
+    load_classes, open, open_table, open_with, save_classes,
+};
 pub use decode::{DecodeOptions, decode_bytes, decode_file};
 pub use image::{Region, Rgb8Image};
 pub use inspect::{Inspection, inspect};

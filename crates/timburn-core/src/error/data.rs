@@ -50,6 +50,36 @@ pub enum DataError {
         /// The nearest known classes.
         nearest: Vec<String>,
     },
+    /// A symbolic link that leads back to a folder it lies in.
+    #[error("{path}: this link leads back to {target}, which contains it; remove the link", path = path.display(), target = target.display())]
+    LinkLoop {
+        /// The link.
+        path: PathBuf,
+        /// The folder it leads back to.
+        target: PathBuf,
+    },
+    /// Two class lists that have to be one.
+    #[error("the class lists differ: {}", differences(missing, unknown, moved))]
+    ClassesDiffer {
+        /// Classes that only the expected list has.
+        missing: Vec<String>,
+        /// Classes that only the list found has.
+        unknown: Vec<String>,
+        /// Classes that both have, at different indices.
+        moved: Vec<String>,
+    },
+    /// Pictures that a list names and nobody has.
+    #[error("{path}: {missing} of {listed} listed pictures are not there; the first: {}", first.join(", "), path = path.display())]
+    MissingFiles {
+        /// The list.
+        path: PathBuf,
+        /// How many are missing.
+        missing: usize,
+        /// How many are listed.
+        listed: usize,
+        /// The first few, with their lines.
+        first: Vec<String>,
+    },
     /// A file that does not say what its format promises.
     #[error("{path}{at}: expected {expected}, found {found}", path = path.display())]
     Malformed {
@@ -114,4 +144,14 @@ pub enum DataError {
         /// The panic's message.
         reason: String,
     },
+}
+
+/// The three lists as one sentence, a few names of each.
+fn differences(missing: &[String], unknown: &[String], moved: &[String]) -> String {
+    let few = |(what, names): (&str, &[String])| {
+        let shown = names.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let rest = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
+        (!names.is_empty()).then(|| format!("{what} {shown}{rest}"))
+    };
+    [("missing", missing), ("unknown", unknown), ("at another index", moved)].into_iter().filter_map(few).collect::<Vec<_>>().join("; ")
 }

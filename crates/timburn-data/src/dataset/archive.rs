@@ -93,7 +93,11 @@ impl TarArchive {
     /// # Errors
     /// [`Error::Io`]; [`DataError::Malformed`] when the archive has changed since it was opened.
     pub fn read(&self, member: &Member) -> Result<Vec<u8>> {
-        self.file.read(member.offset, member.size, &self.path, || member.display())
+        self.read_at(&member.name, member.offset, member.size)
+    }
+
+    pub(super) fn read_at(&self, name: &[u8], offset: u64, size: u64) -> Result<Vec<u8>> {
+        self.file.read(offset, size, &self.path, || display(name))
     }
 }
 

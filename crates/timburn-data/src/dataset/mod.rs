@@ -1,26 +1,55 @@
 //! Data sets: labelled pictures by index, wherever they lie.
 
 pub mod archive;
+mod archive_folder;
 mod cifar;
 mod cifar_names;
 mod cifar_source;
+mod class_map;
 pub mod download;
+mod duplicates;
+mod file_list;
 #[doc(hidden)]
 pub mod fuzzing;
 mod idx;
+mod image_folder;
+mod imagenet;
+mod label_list;
+mod open;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod path_table;
 mod pickle;
 mod positioned;
+mod scan;
 mod shard_names;
+mod split;
+mod table;
 mod tar_walk;
+mod view;
 mod webdataset;
 
-pub use cifar::{Cifar, CifarKind};
-pub use idx::{Idx, IdxNames};
-pub use webdataset::{WebDataset, WebDatasetOptions};
-
+use std::path::Path;
 use std::sync::Arc;
 
-use timburn_core::{Classes, Result};
+use timburn_core::error::DataError;
+use timburn_core::{Classes, Error, Result};
+
+pub use archive_folder::ArchiveFolder;
+pub use cifar::{Cifar, CifarKind};
+pub use class_map::{check_same, load_classes, parse_classes, save_classes};
+pub use duplicates::find_duplicates;
+pub use file_list::FileList;
+pub use idx::{Idx, IdxNames};
+pub use image_folder::{FolderOptions, ImageFolder, PICTURE_EXTENSIONS};
+pub use imagenet::ImageNet;
+pub use label_list::{LabelList, parse_labels, parse_synset_order};
+pub use open::{OpenOptions, open, open_with};
+#[cfg(feature = "parquet")]
+pub use parquet::{ParquetImages, ParquetOptions};
+pub use table::{Column, TableOptions, open_table, parse_table};
+pub use view::{Concat, View};
+pub use webdataset::{WebDataset, WebDatasetOptions};
 
 use crate::decode::{DecodeOptions, decode_bytes};
 use crate::image::Rgb8Image;
@@ -70,9 +99,102 @@ pub trait Dataset: Send + Sync {
     /// An [`Error`](timburn_core::Error) that names the sample, when it cannot be read.
     fn read(&self, index: usize) -> Result<Content>;
 
+    /// Number of bytes of a sample's content where that is known without reading it; equal contents have equal lengths.
+    fn content_len(&self, index: usize) -> Option<u64> {
+        let _ = index;
+        None
+    }
+
     /// Whether there is no sample.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Divides the set into training and validation: `train_fraction` of every class for training, to the nearest picture, drawn by `seed`.
+    ///
+    /// Leak-free: byte-identical pictures land on one side (they weigh as many as they are). Finding them reads the pictures whose length
+    /// another one has: up to the whole set, once. Identical pictures with different labels, which no split can mend, are logged as a
+    /// warning and go to training. A class of two pictures or more is on both sides; the only picture of a class goes to training. Both
+    /// sides keep the set's order.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] unless `0 < train_fraction < 1`.
+    fn split(self, train_fraction: f64, seed: u64) -> Result<Splits>
+    where
+        Self: Sized + 'static,
+    {
+        split::split(Arc::new(self), &[train_fraction, 1.0 - train_fraction], seed)
+    }
+
+    /// Divides the set into training, validation and, from what is left, test; see [`Dataset::split`].
+    ///
+    /// # Errors
+    /// [`Error::Argument`] unless both fractions are positive and their sum is below 1.
+    fn split3(self, train_fraction: f64, validation_fraction: f64, seed: u64) -> Result<Splits>
+    where
+        Self: Sized + 'static,
+    {
+        split::split(Arc::new(self), &[train_fraction, validation_fraction, 1.0 - train_fraction - validation_fraction], seed)
+    }
+
+    /// The samples at these indices, in this order; an index may come more than once.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an index beyond the end.
+    fn subset(self, indices: Vec<usize>) -> Result<View>
+    where
+        Self: Sized + 'static,
+    {
+        View::subset(Arc::new(self), indices)
+    }
+
+    /// `count` samples of every class, drawn by `seed`, in the set's order. A class with fewer is taken whole, with a logged warning.
+    fn per_class(self, count: usize, seed: u64) -> View
+    where
+        Self: Sized + 'static,
+    {
+        View::per_class(Arc::new(self), count, seed)
+    }
+
+    /// The first `count` samples, or all. Mind that most sets are sorted by class: [`Dataset::per_class`] takes of each.
+    fn take(self, count: usize) -> View
+    where
+        Self: Sized + 'static,
+    {
+        View::take(Arc::new(self), count)
+    }
+
+    /// This set's samples, then the other's. The classes must be the same; another order of the other's is adapted to this one's.
+    ///
+    /// # Errors
+    /// [`DataError::ClassesDiffer`].
+    fn concat(self, other: impl Dataset + 'static) -> Result<Concat>
+    where
+        Self: Sized + 'static,
+    {
+        Concat::new(Arc::new(self), Arc::new(other))
+    }
+
+    /// The same samples labelled by another class list, matched by id or name: the training set's, or a model's.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownClass`] for a class of this set that `classes` lacks. Classes that this set lacks are a logged warning.
+    fn with_classes(self, classes: &Classes) -> Result<View>
+    where
+        Self: Sized + 'static,
+    {
+        View::with_classes(Arc::new(self), classes)
+    }
+
+    /// The samples of these classes (ids or names) alone, which become classes 0, 1, … in the order given.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownClass`]; [`Error::Argument`] for a class named twice.
+    fn only_classes(self, classes: &[&str]) -> Result<View>
+    where
+        Self: Sized + 'static,
+    {
+        View::only_classes(Arc::new(self), classes)
     }
 }
 
@@ -97,6 +219,9 @@ macro_rules! forward {
             fn read(&self, index: usize) -> Result<Content> {
                 (**self).read(index)
             }
+            fn content_len(&self, index: usize) -> Option<u64> {
+                (**self).content_len(index)
+            }
         }
     )*};
 }
@@ -118,4 +243,13 @@ impl Splits {
     pub fn classes(&self) -> &Classes {
         self.train.classes()
     }
+}
+
+pub(crate) fn out_of_range(index: usize, len: usize) -> Error {
+    Error::Argument { name: "index", value: index.to_string(), expected: format!("below {len}, the number of samples") }
+}
+
+/// `at` says where in the file: `, line 3`, or nothing.
+pub(crate) fn malformed(path: &Path, at: &str, expected: &str, found: String) -> Error {
+    DataError::Malformed { path: path.into(), at: at.into(), expected: expected.into(), found }.into()
 }

@@ -15,6 +15,7 @@ mod format;
 mod write;
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use timburn_core::error::DataError;
@@ -58,6 +59,18 @@ impl Packed {
         let mut file = File::open(path).map_err(Error::io("open", path))?;
         let (classes, entries, names) = format::read(&mut file, path)?;
         Ok(Self { path: path.to_owned(), file: Source::new(file), classes, entries, names })
+    }
+
+    /// Whether the file begins as a packed one does.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_at(path: impl AsRef<Path>) -> Result<bool> {
+        let path = path.as_ref();
+        let mut start = Vec::new();
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        file.take(format::MAGIC.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
+        Ok(start == format::MAGIC)
     }
 
     fn entry(&self, index: usize) -> Result<&Entry> {

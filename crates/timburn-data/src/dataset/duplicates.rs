@@ -1,0 +1,66 @@
+//! Byte-identical samples.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use super::{Content, Dataset};
+
+/// Finds the samples whose content is the same byte for byte: groups of two or more indices, each ascending, ordered by their first.
+///
+/// Only samples whose length another one shares are read, on as many threads as there are cores, and compared by SHA-256; 32 bytes of memory
+/// each. `progress` is called with (samples done, samples to read), from this thread. A sample that cannot be read has no duplicate; it is
+/// logged as a warning.
+pub fn find_duplicates(set: &dyn Dataset, mut progress: impl FnMut(usize, usize)) -> Vec<Vec<usize>> {
+    let mut by_length: HashMap<Option<u64>, Vec<usize>> = HashMap::new();
+    for index in 0..set.len() {
+        by_length.entry(set.content_len(index)).or_default().push(index);
+    }
+    let mut suspects: Vec<usize> = by_length.into_values().filter(|indices| indices.len() > 1).flatten().collect();
+    suspects.sort_unstable();
+    let mut by_hash: HashMap<[u8; 32], Vec<usize>> = HashMap::new();
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, Into::into).min(suspects.len());
+    let (sender, receiver) = crossbeam_channel::bounded(64);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (sender, suspects, next) = (sender.clone(), &suspects, &next);
+            scope.spawn(move || {
+                while let Some(&index) = suspects.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if sender.send((index, content_hash(set, index))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        // Owned here, so that the threads see it go if `progress` panics.
+        let receiver = receiver;
+        for (done, (index, hash)) in receiver.iter().enumerate() {
+            match hash {
+                Ok(hash) => by_hash.entry(hash).or_default().push(index),
+                Err(error) => log::warn!("not compared with the other pictures: {error}"),
+            }
+            progress(done + 1, suspects.len());
+        }
+    });
+    let groups = by_hash.into_values().filter(|group| group.len() > 1).filter_map(|mut group| {
+        group.sort_unstable();
+        Some((*group.first()?, group))
+    });
+    groups.collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
+fn content_hash(set: &dyn Dataset, index: usize) -> timburn_core::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    match set.read(index)? {
+        Content::Encoded(bytes) => hash.update(bytes),
+        Content::Pixels(image) => {
+            // The shape is part of the content; a file of these very bytes is not the same sample.
+            hash.update(format!("RGB {} {}\n", image.width, image.height));
+            hash.update(image.pixels);
+        }
+    }
+    Ok(hash.finalize().into())
+}
