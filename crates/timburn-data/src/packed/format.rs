@@ -10,7 +10,7 @@ use timburn_core::{Classes, Error, Result};
 
 use super::Entry;
 
-const MAGIC: [u8; 8] = *b"TIMBPACK";
+pub(super) const MAGIC: [u8; 8] = *b"TIMBPACK";
 const VERSION: u64 = 1;
 /// Magic, six numbers, SHA-256.
 pub(super) const HEADER: u64 = 88;
