@@ -75,8 +75,8 @@ impl Sweep {
 
     /// The learning rate of the next step; `None` when the sweep is over.
     pub fn next_lr(&self) -> Option<f64> {
-        let diverged = self.points.last().is_some_and(|point| !(point.loss <= self.finder.stop_factor * self.best));
-        (!diverged && self.points.len() < self.finder.num_it).then(|| self.finder.lr(self.points.len()))
+        let bearable = self.points.last().is_none_or(|point| point.loss <= self.finder.stop_factor * self.best);
+        (bearable && self.points.len() < self.finder.num_it).then(|| self.finder.lr(self.points.len()))
     }
 
     /// Takes in the loss of the step at [`next_lr`](Self::next_lr). The smoothed loss is the exponential average, corrected for its start
