@@ -320,13 +320,13 @@ fn pictures_of_several_sizes_are_refused_alike() {
 #[test]
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn a_batch_beyond_memory_is_an_error() {
-    // A gigabyte that nobody writes to costs nothing; 200,000 of them are beyond the address space.
+    // 4 GB that nobody writes to cost nothing; 36,000 of them are beyond the address space.
     let large = |_: Rgb8Image, _: &mut Draws| {
-        let (width, height) = (20_000, 20_000);
+        let (width, height) = (36_000, 36_000);
         Ok(Rgb8Image { width, height, pixels: vec![0; width * height * 3] })
     };
-    let options = LoaderOptions { batch_size: 200_000, ..options(2) };
-    let (batches, error) = outcome(&Loader::new(quiet(200_000), Arc::new(large), options).unwrap());
+    let options = LoaderOptions { batch_size: 36_000, ..options(2) };
+    let (batches, error) = outcome(&Loader::new(quiet(36_000), Arc::new(large), options).unwrap());
     assert!(batches.is_empty());
     assert!(matches!(error, Some(Error::Argument { name: "batch_size", .. })), "{error:?}");
 }
