@@ -19,9 +19,11 @@ mod sample;
 mod simd;
 
 pub use dataset::{Content, Dataset, DynDataset, Splits};
-pub use decode::{DecodeOptions, decode_bytes, decode_file};
+pub use decode::{DecodeOptions, DecodedRegion, decode_bytes, decode_file, decode_region};
 pub use image::{Region, Rgb8Image};
-pub use preprocess::{prepare, to_tensor};
+pub use preprocess::prepare;
+#[cfg(feature = "tensor")]
+pub use preprocess::to_tensor;
 pub use resize::{resize, resize_region};
 #[cfg(feature = "sample")]
 pub use sample::sample_photograph;
