@@ -127,6 +127,7 @@ impl Weights {
         self.starts.first().copied().unwrap_or(0)..ends.max().unwrap_or(0)
     }
 
+    #[inline(always)]
     fn of(&self, output: usize) -> (usize, &[i32]) {
         (self.starts[output], &self.values[self.bounds[output]..self.bounds[output + 1]])
     }

@@ -9,6 +9,9 @@ use super::{corrupt, marker, truncated};
 const ENOUGH: u32 = 32;
 
 /// Reads a scan bit by bit, most significant first, up to the next marker.
+///
+/// What is not inlined takes it by value: a reference would keep the window out of the registers.
+#[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     /// The next byte to load; never beyond a marker.
@@ -43,11 +46,12 @@ impl<'a> Bits<'a> {
                 return;
             }
         }
-        self.refill_bytewise();
+        *self = self.refilled_bytewise();
     }
 
     #[cold]
-    fn refill_bytewise(&mut self) {
+    #[inline(never)]
+    fn refilled_bytewise(mut self) -> Self {
         while self.count <= 56 {
             let byte = match (self.data.get(self.position), self.data.get(self.position + 1)) {
                 (Some(0xFF), Some(0)) => {
@@ -66,6 +70,7 @@ impl<'a> Bits<'a> {
             self.window |= u64::from(byte) << (56 - self.count);
             self.count += 8;
         }
+        self
     }
 
     #[inline(always)]
@@ -99,7 +104,8 @@ impl<'a> Bits<'a> {
     }
 
     #[cold]
-    fn long_entry(&self, table: &Huffman) -> Result<Entry, ImageFault> {
+    #[inline(never)]
+    fn long_entry(self, table: &Huffman) -> Result<Entry, ImageFault> {
         table
             .long((self.window >> 48) as u32)
             .ok_or_else(|| if self.padding > 0 { self.end_of_scan() } else { corrupt("a bit pattern that is no Huffman code") })
@@ -130,7 +136,8 @@ impl<'a> Bits<'a> {
     }
 
     #[cold]
-    fn end_of_scan(&self) -> ImageFault {
+    #[inline(never)]
+    fn end_of_scan(self) -> ImageFault {
         if marker::find(self.data, self.position).is_some() {
             corrupt("a scan ends before its last block")
         } else {
@@ -138,12 +145,12 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Steps over the restart marker number `index`.
-    pub(super) fn restart(&mut self, index: usize) -> Result<(), ImageFault> {
+    /// The reader behind the restart marker number `index`.
+    #[inline(never)]
+    pub(super) fn restarted(self, index: usize) -> Result<Self, ImageFault> {
         match marker::find(self.data, self.position) {
             Some((marker, behind)) if usize::from(marker) == usize::from(marker::RST0) + index % 8 => {
-                *self = Self { position: behind, ..Self::new(self.data) };
-                Ok(())
+                Ok(Self { position: behind, ..Self::new(self.data) })
             }
             Some(_) => Err(corrupt("a restart marker is missing")),
             None => Err(truncated("the file ends before a restart marker")),

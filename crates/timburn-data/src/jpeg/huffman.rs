@@ -83,12 +83,15 @@ impl Skip {
     }
 }
 
+/// By the next bits: as many AC symbols, at most two, as lie in them with their values.
+pub(super) type Skips = [Skip; 1 << FAST];
+
 /// A Huffman table.
 pub(super) struct Huffman {
     /// What the next bits begin with.
     pub(super) fast: [Entry; 1 << FAST],
-    /// The same for blocks that nobody looks at; made when the first comes.
-    skips: OnceCell<Box<[Skip; 1 << FAST]>>,
+    /// Made when the first block comes that nobody looks at.
+    skips: OnceCell<Box<Skips>>,
     /// First 16-bit prefix beyond the codes of each length.
     limit: [u32; 17],
     /// Index of a length's first symbol, less its first code.
@@ -136,8 +139,8 @@ impl Huffman {
         Some(Entry::new(length, *symbol))
     }
 
-    /// By the next bits: as many AC symbols, at most two, as lie in them with their values.
-    pub(super) fn skips(&self) -> &[Skip; 1 << FAST] {
+    /// For blocks that nobody looks at.
+    pub(super) fn skips(&self) -> &Skips {
         self.skips.get_or_init(|| {
             let mut skips = Box::new([Skip::LONG; 1 << FAST]);
             for (bits, skip) in skips.iter_mut().enumerate() {

@@ -38,14 +38,13 @@ impl Dequantized<'_> {
     }
 }
 
-/// Transforms a row of groups into `size` rows of samples, `LANES * size` of each row for a group.
-pub(super) fn groups(groups: &[Group], quant: &[u16; 64], size: usize, plane: &mut [u8]) {
+/// Transforms neighbouring groups into `size` rows of samples, `stride` apart, `LANES * size` of each row for a group.
+pub(super) fn groups(groups: &[Group], quant: &[u16; 64], size: usize, plane: &mut [u8], stride: usize) {
     widest(
         #[inline(always)]
         || {
-            let stride = groups.len() * LANES * size;
-            for (index, group) in groups.iter().enumerate() {
-                let block = Dequantized { group, quant };
+            for index in 0..groups.len() {
+                let block = Dequantized { group: &groups[index], quant };
                 let at = index * LANES * size;
                 match size {
                     8 => whole(&block, plane, at, stride),

@@ -27,7 +27,7 @@ use crate::image::Region;
 
 use frame::{Frame, Scan};
 use marker::Reader;
-use window::{Scratch, Window};
+use window::{Scratch, Windows};
 
 /// More scans than any encoder writes: each costs a pass over the picture, so their number bounds the time of a hostile file.
 const MAX_SCANS: usize = 100;
@@ -109,7 +109,7 @@ fn decode_with<'a>(
                 frame.latch_quantization(&scan, &tables)?;
                 if let Some(choose) = choose.take() {
                     plan = Plan::new(frame, &choose(&Header { width: frame.width, height: frame.height, exif }));
-                    for ((component, window), buffers) in frame.components.iter().zip(&plan.windows).zip(&mut scratch.buffers) {
+                    for ((component, window), buffers) in frame.components.iter().zip(&plan.windows.components).zip(&mut scratch.buffers) {
                         buffers.prepare(frame, component, window);
                     }
                 }
@@ -134,11 +134,11 @@ fn decode_with<'a>(
         return Err(truncated("a component has no scan"));
     }
     if frame.progressive {
-        progressive::render(&frame, &plan.windows, &mut scratch.buffers);
+        progressive::render(&frame, &plan.windows.components, &mut scratch.buffers);
     }
     scratch.tables = tables;
     let space = color::space(&frame, jfif, adobe);
-    let pixels = color::to_rgb(&plan.windows, scratch, plan.region, plan.eighths > 1, space);
+    let pixels = color::to_rgb(&plan.windows.components, scratch, plan.region, plan.eighths > 1, space);
     Ok(Decoded { width: plan.region.width, height: plan.region.height, pixels })
 }
 
@@ -149,7 +149,7 @@ struct Plan {
     eighths: usize,
     /// In pixels of the scaled picture, inside it.
     region: Region,
-    windows: Vec<Window>,
+    windows: Windows,
 }
 
 impl Plan {
@@ -164,7 +164,7 @@ impl Plan {
         let (left, top) = (region.left / scale, region.top / scale);
         let (right, bottom) = ((region.left + region.width).div_ceil(scale), (region.top + region.height).div_ceil(scale));
         let region = Region { left, top, width: right - left, height: bottom - top };
-        Self { eighths: 8 / scale, region, windows: Window::all(frame, 8 / scale, region) }
+        Self { eighths: 8 / scale, region, windows: Windows::new(frame, 8 / scale, region) }
     }
 }
 

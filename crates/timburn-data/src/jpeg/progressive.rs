@@ -25,7 +25,7 @@ pub(super) fn render(frame: &Frame, windows: &[Window], buffers: &mut [Buffers])
         }
         for (line, row) in window.block_rows.clone().enumerate() {
             let groups = &coefficients[row * all + window.block_columns.start / LANES..][..wanted];
-            idct::groups(groups, quant, window.size, &mut plane[line * window.size * stride..]);
+            idct::groups(groups, quant, window.size, &mut plane[line * window.size * stride..], stride);
         }
     }
 }

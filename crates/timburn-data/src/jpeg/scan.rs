@@ -5,9 +5,9 @@ use timburn_core::error::ImageFault;
 use super::bits::Bits;
 use super::corrupt;
 use super::frame::{Frame, Scan};
-use super::huffman::{Huffman, Tables, ZIGZAG};
+use super::huffman::{Huffman, Skips, Tables, ZIGZAG};
 use super::idct::{self, Group, LANES};
-use super::window::{Buffers, Window};
+use super::window::{Buffers, Window, Windows};
 
 /// Counts MCUs and steps over restart markers.
 pub(super) struct Restarts {
@@ -29,7 +29,7 @@ impl Restarts {
         }
         let due = self.left == 0;
         if due {
-            bits.restart(self.seen)?;
+            *bits = bits.restarted(self.seen)?;
             self.seen += 1;
             self.left = self.interval;
         }
@@ -54,7 +54,7 @@ struct Track<'a> {
 /// Decodes one scan into the planes of its components and returns the number of bytes used.
 pub(super) fn decode(
     frame: &Frame,
-    windows: &[Window],
+    windows: &Windows,
     buffers: &mut [Buffers],
     scan: &Scan,
     tables: &Tables,
@@ -64,8 +64,16 @@ pub(super) fn decode(
     let mut restarts = Restarts::new(tables);
     // A scan of one component has no padding blocks: its MCU is a block.
     let alone = scan.parts.len() == 1;
+    let first = scan.parts[0].component;
+    let (columns, rows, inside_columns, inside_rows) = if alone {
+        let (component, window) = (&frame.components[first], &windows.components[first]);
+        let end = window.block_columns.end.min(component.blocks_wide);
+        (component.blocks_wide, component.blocks_high, window.block_columns.start..end, window.block_rows.clone())
+    } else {
+        (frame.mcus_wide, frame.mcus_high, windows.mcu_columns.clone(), windows.mcu_rows.clone())
+    };
     let mut tracks = Vec::with_capacity(scan.parts.len());
-    for (index, ((component, window), buffers)) in frame.components.iter().zip(windows).zip(buffers).enumerate() {
+    for (index, ((component, window), buffers)) in frame.components.iter().zip(&windows.components).zip(buffers).enumerate() {
         let Some(position) = scan.parts.iter().position(|part| part.component == index) else { continue };
         let part = &scan.parts[position];
         let (wide, high) = if alone { (1, 1) } else { (component.h, component.v) };
@@ -76,60 +84,63 @@ pub(super) fn decode(
     // An MCU has the blocks in the order of the scan's header.
     tracks.sort_by_key(|&(position, _)| position);
     let mut tracks: Vec<_> = tracks.into_iter().map(|(_, track)| track).collect();
-    let first = &frame.components[scan.parts[0].component];
-    let (columns, rows) = if alone { (first.blocks_wide, first.blocks_high) } else { (frame.mcus_wide, frame.mcus_high) };
-    // One row of MCUs at a time, so that the coefficients stay in the cache.
     for row in 0..rows {
+        let inside = if inside_rows.contains(&row) { inside_columns.clone() } else { 0..0 };
         for column in 0..columns {
             if restarts.before_mcu(&mut bits)? {
                 tracks.iter_mut().for_each(|track| track.prediction = 0);
             }
-            for track in &mut tracks {
-                track.decode_mcu(&mut bits, row, column)?;
+            if inside.contains(&column) {
+                let at = column - inside.start;
+                for track in &mut tracks {
+                    track.decode_mcu(&mut bits, at % LANES)?;
+                }
+                if at % LANES == LANES - 1 || column + 1 == inside.end {
+                    tracks.iter_mut().for_each(|track| track.render(row, at / LANES, at % LANES + 1));
+                }
+            } else {
+                for track in &mut tracks {
+                    track.skip_mcu(&mut bits)?;
+                }
             }
             bits.check()?;
         }
-        tracks.iter_mut().for_each(|track| track.render(row));
     }
     Ok(bits.position)
 }
 
 impl Track<'_> {
+    /// Decodes the blocks of an MCU, the `at`th of a run of [`LANES`].
     #[inline(always)]
-    fn decode_mcu(&mut self, bits: &mut Bits<'_>, row: usize, column: usize) -> Result<(), ImageFault> {
-        let window = self.window;
-        let groups = window.groups();
+    fn decode_mcu(&mut self, bits: &mut Bits<'_>, at: usize) -> Result<(), ImageFault> {
         for y in 0..self.high {
-            let inside = window.block_rows.contains(&(row * self.high + y));
             for x in 0..self.wide {
-                // Huge to the left of the window.
-                let at = (column * self.wide + x).wrapping_sub(window.block_columns.start);
-                let group = if inside && at < window.block_columns.len() {
-                    self.buffers.coefficients.get_mut(y * groups + at / LANES)
-                } else {
-                    None
-                };
-                if let Some(group) = group {
-                    decode_block(bits, self.dc, self.ac, &mut self.prediction, group, at % LANES)?;
-                } else {
-                    skip_block(bits, self.dc, self.ac, &mut self.prediction)?;
-                }
+                let block = at * self.wide + x;
+                let Some(group) = self.buffers.coefficients.get_mut(y * self.wide + block / LANES) else { continue };
+                decode_block(bits, self.dc, self.ac, &mut self.prediction, group, block % LANES)?;
             }
         }
         Ok(())
     }
 
-    /// Inverse transform of a row of MCUs, as far as it lies in the window.
-    fn render(&mut self, row: usize) {
-        let (window, groups) = (self.window, self.window.groups());
+    #[inline(always)]
+    fn skip_mcu(&mut self, bits: &mut Bits<'_>) -> Result<(), ImageFault> {
+        let skips = self.ac.skips();
+        for _ in 0..self.high * self.wide {
+            skip_block(bits, self.dc, self.ac, skips, &mut self.prediction)?;
+        }
+        Ok(())
+    }
+
+    /// Inverse transform of run number `run` of a row, which has `count` MCUs.
+    fn render(&mut self, row: usize, run: usize, count: usize) {
+        let (size, stride) = (self.window.size, self.window.stride());
+        let groups = (count * self.wide).div_ceil(LANES);
         for y in 0..self.high {
-            let block_row = row * self.high + y;
-            if groups == 0 || !window.block_rows.contains(&block_row) {
-                continue;
-            }
-            let coefficients = &mut self.buffers.coefficients[y * groups..][..groups];
-            let line = (block_row - window.block_rows.start) * window.size;
-            idct::groups(coefficients, &self.quant, window.size, &mut self.buffers.plane[line * window.stride()..]);
+            let coefficients = &mut self.buffers.coefficients[y * self.wide..][..groups];
+            let line = (row * self.high + y - self.window.block_rows.start) * size;
+            let plane = &mut self.buffers.plane[line * stride + run * self.wide * LANES * size..];
+            idct::groups(coefficients, &self.quant, size, plane, stride);
             coefficients.fill(Group::ZERO);
         }
     }
@@ -167,8 +178,7 @@ fn decode_block(
 
 /// Passes over a block that lies outside; finds the same faults as [`decode_block`].
 #[inline(always)]
-fn skip_block(bits: &mut Bits<'_>, dc: &Huffman, ac: &Huffman, prediction: &mut i32) -> Result<(), ImageFault> {
-    let skips = ac.skips();
+fn skip_block(bits: &mut Bits<'_>, dc: &Huffman, ac: &Huffman, skips: &Skips, prediction: &mut i32) -> Result<(), ImageFault> {
     let entry = bits.entry(dc)?;
     *prediction = prediction.wrapping_add(bits.value(entry));
     let mut k = 1;

@@ -24,38 +24,59 @@ pub(super) struct Window {
     pub(super) block_rows: Range<usize>,
 }
 
+/// What a region needs of the whole frame: MCUs, and the window of each component in them.
+#[derive(Default)]
+pub(super) struct Windows {
+    pub(super) mcu_columns: Range<usize>,
+    pub(super) mcu_rows: Range<usize>,
+    pub(super) components: Vec<Window>,
+}
+
+impl Windows {
+    /// For a region of the picture scaled down to `eighths` eighths.
+    pub(super) fn new(frame: &Frame, eighths: usize, region: Region) -> Self {
+        let mut components: Vec<_> = frame.components.iter().map(|component| Window::new(frame, component, eighths, region)).collect();
+        let (mut mcu_columns, mut mcu_rows) = (0..0, 0..0);
+        for (component, window) in frame.components.iter().zip(&components) {
+            mcu_columns = union(&mcu_columns, &over(&window.block_columns, component.h));
+            mcu_rows = union(&mcu_rows, &over(&window.block_rows, component.v));
+        }
+        for (component, window) in frame.components.iter().zip(&mut components) {
+            // The groups of a progressive frame are those of the whole component.
+            let align = if frame.progressive { LANES } else { 1 };
+            window.block_columns = mcu_columns.start * component.h / align * align..mcu_columns.end * component.h;
+            window.block_rows = mcu_rows.start * component.v..mcu_rows.end * component.v;
+        }
+        Self { mcu_columns, mcu_rows, components }
+    }
+}
+
 impl Window {
-    fn new(frame: &Frame, component: &Component, min_size: usize, region: Region) -> Self {
+    /// With the blocks that hold the needed samples, not yet rounded to whole MCUs.
+    fn new(frame: &Frame, component: &Component, eighths: usize, region: Region) -> Self {
         // A subsampled component need not be scaled down as far (libjpeg's `jpeg_calc_output_dimensions`).
-        let mut size = min_size;
-        let divides = |max: usize, factor: usize, size: usize| (max * min_size).is_multiple_of(factor * size);
+        let mut size = eighths;
+        let divides = |max: usize, factor: usize, size: usize| (max * eighths).is_multiple_of(factor * size);
         while size < 8 && divides(frame.h_max, component.h, size * 2) && divides(frame.v_max, component.v, size * 2) {
             size *= 2;
         }
-        let expand = (frame.h_max * min_size / (component.h * size), frame.v_max * min_size / (component.v * size));
+        let expand = (frame.h_max * eighths / (component.h * size), frame.v_max * eighths / (component.v * size));
         let width = (frame.width * component.h * size).div_ceil(frame.h_max * 8);
         let height = (frame.height * component.v * size).div_ceil(frame.v_max * 8);
         let columns = needed(region.left, region.width, expand.0, width);
         let lines = needed(region.top, region.height, expand.1, height);
-        // The groups of a progressive frame are those of the whole component.
-        let align = if frame.progressive { LANES } else { 1 };
-        let block_columns = blocks(&columns, size, component.blocks_wide, component.stride);
-        let block_columns = block_columns.start / align * align..block_columns.end;
-        let block_rows = blocks(&lines, size, component.blocks_high, component.rows);
+        let (block_columns, block_rows) = (over(&columns, size), over(&lines, size));
         Self { size, expand, width, height, columns, block_columns, block_rows }
     }
 
-    /// The windows of all components for a region of the picture scaled down to `min_size` eighths.
-    pub(super) fn all(frame: &Frame, min_size: usize, region: Region) -> Vec<Self> {
-        frame.components.iter().map(|component| Self::new(frame, component, min_size, region)).collect()
-    }
-
     /// Groups of blocks to a row.
+    #[inline(always)]
     pub(super) fn groups(&self) -> usize {
         self.block_columns.len().div_ceil(LANES)
     }
 
     /// Samples from a row of the plane to the next.
+    #[inline(always)]
     pub(super) fn stride(&self) -> usize {
         self.groups() * LANES * self.size
     }
@@ -77,20 +98,19 @@ fn needed(first: usize, count: usize, expand: usize, size: usize) -> Range<usize
     ((first / expand).saturating_sub(margin)).min(size)..((first + count - 1) / expand + 1 + margin).min(size)
 }
 
-/// Blocks that hold the samples; up to the end of the MCUs where the samples reach the end of the component, so that a whole picture has no
-/// blocks outside.
-fn blocks(samples: &Range<usize>, size: usize, blocks: usize, padded: usize) -> Range<usize> {
-    if samples.is_empty() {
-        return 0..0;
-    }
-    let end = samples.end.div_ceil(size);
-    samples.start / size..if end >= blocks { padded } else { end }
+/// The units of `size` that cover a range.
+fn over(range: &Range<usize>, size: usize) -> Range<usize> {
+    if range.is_empty() { 0..0 } else { range.start / size..range.end.div_ceil(size) }
+}
+
+fn union(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    if a.is_empty() { b.clone() } else { a.start.min(b.start)..a.end.max(b.end) }
 }
 
 /// What a component is decoded into; kept from picture to picture, because fresh memory costs a page fault every 4 KB.
 #[derive(Default)]
 pub(super) struct Buffers {
-    /// Progressive: the groups of the whole component, row after row. Sequential: those of one row of MCUs, inside the window.
+    /// Progressive: the groups of the whole component, row after row. Sequential: those of [`LANES`] MCUs, few enough for the fastest cache.
     pub(super) coefficients: Vec<Group>,
     /// The window's samples, [`Window::stride`] a row.
     pub(super) plane: Vec<u8>,
@@ -99,7 +119,7 @@ pub(super) struct Buffers {
 impl Buffers {
     /// Sets the sizes. Coefficients are zero; samples are whatever they are, since a complete frame overwrites all of them that are read.
     pub(super) fn prepare(&mut self, frame: &Frame, component: &Component, window: &Window) {
-        let groups = if frame.progressive { component.stride.div_ceil(LANES) * component.rows } else { component.v * window.groups() };
+        let groups = if frame.progressive { component.stride.div_ceil(LANES) * component.rows } else { component.v * component.h };
         self.coefficients.clear();
         self.coefficients.resize(groups, Group::ZERO);
         self.plane.resize(window.stride() * window.block_rows.len() * window.size, 0);
