@@ -1,6 +1,7 @@
 """Writes goldens/images/: small picture files, what PIL makes of them, and PIL's resizes of generated pixels.
 
-`manifest.json` lists the files with size and offset of their RGB pixels in `expected.bin`, and the resizes with theirs in `resized.bin`.
+`manifest.json` lists the files with size and offset of their RGB pixels in `expected.bin`, the resizes with theirs in `resized.bin`, and
+JPEG files decoded at 1/2, 1/4 and 1/8 (`Image.draft`) with theirs in `scaled.bin`.
 With the folder of ImageNet photographs as argument (`python images.py DIR`), `photographs.tsv` too: for every file, sorted by path, the
 FNV-1a hash of the decoded pixels, and of the pixels after shorter side 256 bicubic, centre crop 224.
 
@@ -232,6 +233,22 @@ def fixtures() -> dict[str, tuple[bytes, np.ndarray | None]]:
     return files
 
 
+def scaled(files: dict[str, tuple[bytes, np.ndarray | None]]) -> tuple[bytes, list[dict]]:
+    """Every JPEG fixture as PIL's `draft` gives it: the smallest of 1/2, 1/4, 1/8 that is not smaller than what is asked for."""
+    expected, rows = b"", []
+    for name, (data, pixels) in files.items():
+        if pixels is None or not name.endswith(".jpg") or name.startswith(("tiny", "orientation", "corrupt")):
+            continue
+        for denominator in (2, 4, 8):
+            image = Image.open(io.BytesIO(data))
+            asked = (image.width // denominator, image.height // denominator)
+            image.draft(image.mode, asked)
+            pixels = image.convert("RGB")
+            rows.append({"file": name, "asked": asked, "width": pixels.width, "height": pixels.height, "offset": len(expected)})
+            expected += pixels.tobytes()
+    return expected, rows
+
+
 def write_json(document: dict) -> str:
     sections = []
     for section, rows in document.items():
@@ -261,7 +278,8 @@ def hash_of(image: Image.Image) -> int:
 def main() -> None:
     (OUT / "files").mkdir(parents=True, exist_ok=True)
     expected, rows = b"", []
-    for name, (data, pixels) in fixtures().items():
+    files = fixtures()
+    for name, (data, pixels) in files.items():
         (OUT / "files" / name).write_bytes(data)
         row = {"file": name}
         if pixels is not None:
@@ -277,7 +295,9 @@ def main() -> None:
         resized += pixels
     (OUT / "expected.bin").write_bytes(expected)
     (OUT / "resized.bin").write_bytes(resized)
-    (OUT / "manifest.json").write_text(write_json({"files": rows, "resizes": resizes}))
+    smaller, drafts = scaled(files)
+    (OUT / "scaled.bin").write_bytes(smaller)
+    (OUT / "manifest.json").write_text(write_json({"files": rows, "resizes": resizes, "scaled": drafts}))
     if len(sys.argv) > 1:
         (OUT / "photographs.tsv").write_text(photographs(Path(sys.argv[1])))
 

@@ -1,12 +1,12 @@
 //! Devices by name: `auto`, `flex`, `cuda:1`, `wgpu`, … parsed at run time, checked against what this build has.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Device, DeviceType, Tensor, TensorData};
 
 use crate::error::{DeviceError, Result};
+pub use crate::panic::panic_message;
 use crate::suggest::nearest;
 
 /// A backend that a timburn build may have. The order is the order of preference of `auto`.
@@ -125,12 +125,6 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let outcome = catch_unwind(AssertUnwindSafe(work));
     std::panic::set_hook(hook);
     outcome.map_err(|panic| panic_message(panic.as_ref()))
-}
-
-/// The text of a caught panic.
-pub fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("no reason given").lines().next().unwrap_or_default().to_owned()
 }
 
 /// Whether a device computes on the host's own processor, in the host's own memory.

@@ -3,15 +3,18 @@
 //! No modules, no threads, no files but those that [`fetch`] downloads: a `timburn` type that two crates share lives here, everything else lives where it is used.
 
 pub mod classes;
+#[cfg(feature = "device")]
 pub mod device;
 pub mod digest;
 pub mod error;
 pub mod fetch;
+pub mod panic;
 pub mod preprocessing;
 pub mod seed;
 pub mod suggest;
 
 pub use classes::Classes;
+#[cfg(feature = "device")]
 pub use device::open_device;
 pub use error::{Error, Result, WeightsError};
 pub use preprocessing::Preprocessing;

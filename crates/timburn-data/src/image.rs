@@ -26,15 +26,14 @@ impl Rgb8Image {
 
     /// The pixels of `region`, cut off where it reaches beyond the picture.
     pub fn crop(&self, region: Region) -> Self {
-        let (left, top) = (region.left.min(self.width), region.top.min(self.height));
-        let (width, height) = (region.width.min(self.width - left), region.height.min(self.height - top));
+        let Region { left, top, width, height } = region.clipped(self.width, self.height);
         let rows = (top..top + height).flat_map(|y| &self.pixels[(y * self.width + left) * 3..][..width * 3]);
         Self { width, height, pixels: rows.copied().collect() }
     }
 }
 
-/// A rectangle of pixels of a resized image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A rectangle of pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Region {
     /// First column.
     pub left: usize,
@@ -44,4 +43,17 @@ pub struct Region {
     pub width: usize,
     /// Number of rows.
     pub height: usize,
+}
+
+impl Region {
+    /// All of a picture.
+    pub const fn whole(width: usize, height: usize) -> Self {
+        Self { left: 0, top: 0, width, height }
+    }
+
+    /// The part that lies inside a picture of the given size.
+    pub fn clipped(self, width: usize, height: usize) -> Self {
+        let (left, top) = (self.left.min(width), self.top.min(height));
+        Self { left, top, width: self.width.min(width - left), height: self.height.min(height - top) }
+    }
 }

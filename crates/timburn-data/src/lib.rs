@@ -14,9 +14,9 @@ pub mod decode;
 pub mod image;
 pub mod inspect;
 mod jpeg;
-pub mod picture;
 pub mod loader;
 pub mod packed;
+pub mod picture;
 pub mod preprocess;
 pub mod resize;
 #[cfg(feature = "sample")]
@@ -27,12 +27,14 @@ pub use dataset::{
     Content, Dataset, DynDataset, FolderOptions, ImageFolder, ImageNet, OpenOptions, Splits, TableOptions, check_same, find_duplicates,
     load_classes, open, open_table, open_with, save_classes,
 };
-pub use decode::{DecodeOptions, decode_bytes, decode_file};
+pub use decode::{DecodeOptions, DecodedRegion, decode_bytes, decode_file, decode_region};
 pub use image::{Region, Rgb8Image};
 pub use inspect::{Inspection, inspect};
 pub use loader::{Batch, Loader, LoaderOptions, Prepare};
 pub use packed::Packed;
-pub use preprocess::{prepare, to_tensor};
+pub use preprocess::prepare;
+#[cfg(feature = "tensor")]
+pub use preprocess::to_tensor;
 pub use resize::{resize, resize_region};
 #[cfg(feature = "sample")]
 pub use sample::sample_photograph;

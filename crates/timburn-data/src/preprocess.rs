@@ -1,7 +1,11 @@
 //! [`Preprocessing`] applied: resize and centre crop as torchvision does them on PIL images, then the normalised tensor.
 
+#[cfg(feature = "tensor")]
 use burn::tensor::{Device, Tensor, TensorData};
-use timburn_core::preprocessing::{ChannelOrder, Preprocessing, ResizeMode};
+#[cfg(feature = "tensor")]
+use timburn_core::preprocessing::ChannelOrder;
+use timburn_core::preprocessing::{Preprocessing, ResizeMode};
+#[cfg(feature = "tensor")]
 use timburn_core::{Error, Result};
 
 use crate::image::{Region, Rgb8Image};
@@ -66,6 +70,7 @@ impl Span {
 ///
 /// # Errors
 /// [`Error::Argument`] when there is no image or the images are not all of one size.
+#[cfg(feature = "tensor")]
 pub fn to_tensor(images: &[Rgb8Image], spec: &Preprocessing, device: &Device) -> Result<Tensor<4>> {
     let size = |image: &Rgb8Image| format!("{}×{} pixels", image.width, image.height);
     let Some(first) = images.first() else {

@@ -11,8 +11,12 @@ use crate::simd::widest;
 
 /// Fractional bits of the weights: Pillow's, so that `255 * sum of |weights|` fits in 32 bits.
 const PRECISION: u32 = 32 - 8 - 2;
-/// Rows that the pass across works on together.
-const ROWS: usize = 8;
+/// Rows that the pass across works on together: three colours of them fill three of the widest vectors.
+const ROWS: usize = 16;
+/// Bytes of one column of them.
+const COLUMN: usize = ROWS * 3;
+/// Bytes that the pass down works on together.
+const STRIP: usize = 64;
 
 /// Resizes to `width`×`height` pixels, equal to `PIL.Image.resize((width, height), filter)`.
 pub fn resize(image: &Rgb8Image, width: usize, height: usize, filter: Interpolation) -> Rgb8Image {
@@ -123,6 +127,7 @@ impl Weights {
         self.starts.first().copied().unwrap_or(0)..ends.max().unwrap_or(0)
     }
 
+    #[inline(always)]
     fn of(&self, output: usize) -> (usize, &[i32]) {
         (self.starts[output], &self.values[self.bounds[output]..self.bounds[output + 1]])
     }
@@ -160,65 +165,107 @@ fn down_first(image: &Rgb8Image, width: usize, height: usize) -> bool {
 fn pass_across(pixels: &[u8], width: usize, weights: &Weights, origin: usize) -> Vec<u8> {
     let stride = weights.starts.len() * 3;
     let mut filtered = vec![0; pixels.len() / (width * 3) * stride];
-    let mut columns = vec![[0; ROWS * 3]; width];
-    for (rows, out) in pixels.chunks(width * 3 * ROWS).zip(filtered.chunks_mut(stride * ROWS)) {
-        widest(
-            #[inline(always)]
-            || horizontal(rows, &mut columns, weights, origin, out),
-        );
-    }
+    let span = weights.span();
+    let (first, end) = (span.start - origin, span.end - origin);
+    let mut columns = vec![0; (end - first) * COLUMN];
+    widest(
+        #[inline(always)]
+        || {
+            for (block, out) in filtered.chunks_mut(stride * ROWS).enumerate() {
+                let rows = out.len() / stride;
+                for row in 0..rows {
+                    let start = (block * ROWS + row) * width * 3;
+                    gather(&pixels[start + first * 3..start + end * 3], row, &mut columns);
+                }
+                for output in 0..weights.starts.len() {
+                    let (start, weights) = weights.of(output);
+                    let pixels = horizontal(&columns[(start - span.start) * COLUMN..], weights);
+                    for row in 0..rows {
+                        copy_pixel(&pixels[row * 3..], &mut out[row * stride + output * 3..]);
+                    }
+                }
+            }
+        },
+    );
     filtered
+}
+
+/// Writes row `index` of a block of rows into their columns, so that one weight meets many values at once.
+#[inline(always)]
+fn gather(row: &[u8], index: usize, columns: &mut [u8]) {
+    let count = row.len() / 3;
+    for x in 0..count {
+        copy_pixel(&row[x * 3..], &mut columns[x * COLUMN + index * 3..]);
+    }
+}
+
+#[inline(always)]
+fn copy_pixel(from: &[u8], to: &mut [u8]) {
+    if let (Some(from), Some(to)) = (from.first_chunk::<3>(), to.first_chunk_mut::<3>()) {
+        *to = *from;
+    }
+}
+
+/// The filtered pixel of each row of a block.
+#[inline(always)]
+fn horizontal(columns: &[u8], weights: &[i32]) -> [u8; COLUMN] {
+    let mut sums = [1 << (PRECISION - 1); COLUMN];
+    let columns = &columns.as_chunks::<COLUMN>().0[..weights.len()];
+    for tap in 0..weights.len() {
+        for i in 0..COLUMN {
+            sums[i] += i32::from(columns[tap][i]) * weights[tap];
+        }
+    }
+    let mut clipped = [0; COLUMN];
+    for i in 0..COLUMN {
+        clipped[i] = clip(sums[i]);
+    }
+    clipped
 }
 
 /// Filters the given columns of `pixels`, whose first row is input `origin` of the weights.
 fn pass_down(pixels: &[u8], width: usize, columns: Range<usize>, weights: &Weights, origin: usize) -> Vec<u8> {
     let stride = columns.len() * 3;
     let mut filtered = vec![0; weights.starts.len() * stride];
-    let mut sums = vec![0; stride];
-    for (output, out) in filtered.chunks_exact_mut(stride).enumerate() {
-        let (start, weights) = weights.of(output);
-        let rows = &pixels[(start - origin) * width * 3..];
-        widest(
-            #[inline(always)]
-            || vertical(rows, width * 3, columns.start * 3, weights, &mut sums, out),
-        );
-    }
+    widest(
+        #[inline(always)]
+        || {
+            for (output, out) in filtered.chunks_exact_mut(stride).enumerate() {
+                let (start, weights) = weights.of(output);
+                let rows = &pixels[((start - origin) * width + columns.start) * 3..];
+                let (strips, rest) = out.as_chunks_mut::<STRIP>();
+                let strips_end = strips.len() * STRIP;
+                for (index, strip) in strips.iter_mut().enumerate() {
+                    vertical(&rows[index * STRIP..], width * 3, weights, strip);
+                }
+                vertical_rest(&rows[strips_end..], width * 3, weights, rest);
+            }
+        },
+    );
     filtered
 }
 
-/// Up to [`ROWS`] rows, gathered column by column so that one weight meets many values at once.
 #[inline(always)]
-fn horizontal(rows: &[u8], columns: &mut [[u8; ROWS * 3]], across: &Weights, origin: usize, out: &mut [u8]) {
-    for (index, row) in rows.chunks_exact(columns.len() * 3).enumerate() {
-        for (column, pixel) in columns.iter_mut().zip(row.as_chunks::<3>().0) {
-            column[index * 3..index * 3 + 3].copy_from_slice(pixel);
+fn vertical(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8; STRIP]) {
+    let mut sums = [1 << (PRECISION - 1); STRIP];
+    for tap in 0..weights.len() {
+        let Some(row) = rows[tap * stride..].first_chunk::<STRIP>() else { return };
+        for i in 0..STRIP {
+            sums[i] += i32::from(row[i]) * weights[tap];
         }
     }
-    let stride = across.starts.len() * 3;
-    for output in 0..across.starts.len() {
-        let (start, weights) = across.of(output);
-        let mut sums = [1 << (PRECISION - 1); ROWS * 3];
-        for (column, &weight) in columns[start - origin..].iter().zip(weights) {
-            for (sum, &value) in sums.iter_mut().zip(column) {
-                *sum += i32::from(value) * weight;
-            }
-        }
-        let clipped = sums.map(clip);
-        for (row, pixel) in out.chunks_exact_mut(stride).zip(clipped.as_chunks::<3>().0) {
-            row[output * 3..output * 3 + 3].copy_from_slice(pixel);
-        }
+    for i in 0..STRIP {
+        out[i] = clip(sums[i]);
     }
 }
 
 #[inline(always)]
-fn vertical(rows: &[u8], stride: usize, offset: usize, weights: &[i32], sums: &mut [i32], out: &mut [u8]) {
-    sums.fill(1 << (PRECISION - 1));
-    for (row, &weight) in rows.chunks_exact(stride).zip(weights) {
-        for (sum, &value) in sums.iter_mut().zip(&row[offset..]) {
-            *sum += i32::from(value) * weight;
+fn vertical_rest(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        let mut sum = 1 << (PRECISION - 1);
+        for (index, &weight) in weights.iter().enumerate() {
+            sum += i32::from(rows[index * stride + i]) * weight;
         }
-    }
-    for (out, &sum) in out.iter_mut().zip(sums.iter()) {
         *out = clip(sum);
     }
 }

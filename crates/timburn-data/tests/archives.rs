@@ -103,7 +103,9 @@ fn members_that_lead_elsewhere_are_refused() {
     for (reason, kind, name) in rows {
         let bytes = archive(&[file("good.jpg", b"x"), member(kind, name, b"")]);
         let path = write(folder.path(), "hostile.tar", &bytes);
-        let Err(Error::Data(DataError::HostileArchive { path: named, reason: found, .. })) = TarArchive::open(&path) else { panic!("{reason}") };
+        let Err(Error::Data(DataError::HostileArchive { path: named, reason: found, .. })) = TarArchive::open(&path) else {
+            panic!("{reason}")
+        };
         assert!(found.contains(reason) && named == path, "{found}");
         let packed = write(folder.path(), "hostile.tgz", &gzip(&bytes));
         assert!(matches!(visit(&packed, 1 << 20, &mut |_, _, _| Ok(())), Err(Error::Data(DataError::HostileArchive { .. }))));
@@ -208,12 +210,20 @@ fn shards_of_every_kind_make_one_data_set() {
         file("._n02.jpg", b"hidden"),
         file("README.md", b"no sample"),
     ]);
-    let second = archive(&[file("x.y.jpg", b"ignored: the extension is y.jpg"), file("b.webp", b"webp"), file("b.json", br#"{"cls": 1}"#), file("b.cls", b"0")]);
+    let second = archive(&[
+        file("x.y.jpg", b"ignored: the extension is y.jpg"),
+        file("b.webp", b"webp"),
+        file("b.json", br#"{"cls": 1}"#),
+        file("b.cls", b"0"),
+    ]);
     write(folder.path(), "train-000000.tar", &first);
     write(folder.path(), "train-000001.tar.gz", &gzip(&second));
     write(folder.path(), "notes.txt", b"");
     let options = WebDatasetOptions::default();
-    for place in [folder.path().to_owned(), folder.path().join("train-{000000,}.tar"), folder.path().join("train-{000000..000000}.tar")].iter().take(1) {
+    for place in [folder.path().to_owned(), folder.path().join("train-{000000,}.tar"), folder.path().join("train-{000000..000000}.tar")]
+        .iter()
+        .take(1)
+    {
         let set = WebDataset::open(place, &options).unwrap();
         assert_eq!((set.len(), set.classes()), (3, &Classes::numbered(3)));
         assert_eq!((0..3).map(|index| set.label(index)).collect::<Vec<_>>(), [2, 0, 0]);
@@ -227,10 +237,12 @@ fn shards_of_every_kind_make_one_data_set() {
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let (set, picture, other) = (&set, &picture, &other);
-                scope.spawn(move || (0..200).for_each(|turn| match (turn + thread) % 2 {
-                    0 => assert!(content(set, 0) == *picture),
-                    _ => assert!(content(set, 1) == *other),
-                }));
+                scope.spawn(move || {
+                    (0..200).for_each(|turn| match (turn + thread) % 2 {
+                        0 => assert!(content(set, 0) == *picture),
+                        _ => assert!(content(set, 1) == *other),
+                    })
+                });
             }
         });
     }

@@ -267,7 +267,14 @@ fn real_pictures_come_back_from_every_form() {
 }
 
 fn records(count: usize) -> Vec<Record> {
-    (0..count).map(|i| Record { planes: noise(&format!("cifar {i}"), 3072), ten: (7 * i % 10) as u8, fine: (7 * i % 100) as u8, coarse: (7 * i % 20) as u8 }).collect()
+    (0..count)
+        .map(|i| Record {
+            planes: noise(&format!("cifar {i}"), 3072),
+            ten: (7 * i % 10) as u8,
+            fine: (7 * i % 100) as u8,
+            coarse: (7 * i % 20) as u8,
+        })
+        .collect()
 }
 
 fn open_ten(batch: &[u8]) -> timburn_core::Result<Splits> {
@@ -374,7 +381,10 @@ fn idx_files_are_read_in_every_spelling() {
         let splits = Idx::open(place.strip_suffix_raw(), IdxNames::Auto).unwrap();
         let test = splits.test.as_ref().unwrap();
         assert_eq!((splits.train.len(), test.len(), splits.classes().len()), (4, 2, 10));
-        assert_eq!(splits.classes().names[9], ["Ankle boot", "9", "wo", "9"][["FashionMNIST/raw", "digits", "kmnist", "x"].iter().position(|f| *f == folder).unwrap()]);
+        assert_eq!(
+            splits.classes().names[9],
+            ["Ankle boot", "9", "wo", "9"][["FashionMNIST/raw", "digits", "kmnist", "x"].iter().position(|f| *f == folder).unwrap()]
+        );
         assert_eq!((0..4).map(|index| splits.train.label(index)).collect::<Vec<_>>(), [3, 0, 9, 1]);
         let Content::Pixels(image) = test.read(1).unwrap() else { panic!() };
         assert_eq!((image.width, image.height), (20, 28));

@@ -68,7 +68,9 @@ fn other_content_than_the_published_is_refused() {
     let url = format!("{}/set.gz", server.url);
     let wrong = "0".repeat(64);
     let published = PublishedFile { file: "set.gz", url: &url, sha256: &wrong, length: None };
-    let DataError::HashMismatch { found, .. } = data_error(fetch_file(&published, cache.path(), &options(cache.path()), &())) else { panic!() };
+    let DataError::HashMismatch { found, .. } = data_error(fetch_file(&published, cache.path(), &options(cache.path()), &())) else {
+        panic!()
+    };
     assert_eq!(found, sha256());
     assert!(!cache.path().join("set.gz").exists() && !cache.path().join(".set.gz.incomplete").exists());
     // A server that does not stop.

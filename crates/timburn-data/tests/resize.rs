@@ -6,7 +6,9 @@ mod common;
 
 use common::{difference, manifest, noise, number, read};
 use timburn_core::preprocessing::{Interpolation, Preprocessing, ResizeMode};
-use timburn_data::{Region, Rgb8Image, prepare, resize, resize_region, to_tensor};
+#[cfg(feature = "tensor")]
+use timburn_data::to_tensor;
+use timburn_data::{Region, Rgb8Image, prepare, resize, resize_region};
 
 const FILTERS: [Interpolation; 4] = [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Lanczos];
 
@@ -74,6 +76,7 @@ fn any_shape_is_prepared_to_the_input_size() {
 }
 
 #[test]
+#[cfg(feature = "tensor")]
 fn tensors_are_normalised_channel_by_channel() {
     let device = timburn_core::open_device("auto").unwrap();
     let images = [image("a", 3, 2), image("b", 3, 2)];
@@ -91,6 +94,7 @@ fn tensors_are_normalised_channel_by_channel() {
 }
 
 #[test]
+#[cfg(feature = "tensor")]
 fn batches_of_unequal_or_no_images_are_refused() {
     let device = timburn_core::open_device("auto").unwrap();
     let spec = Preprocessing::cifar10();

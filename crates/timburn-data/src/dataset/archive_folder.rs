@@ -15,7 +15,7 @@ use super::scan::{Split, has_extension, split_of};
 use super::{Content, Dataset, DynDataset, Splits};
 
 /// Bytes of pictures that a gzipped archive may unpack to; they are held in memory. A plain `.tar` is read in place.
-pub const MEMORY: u64 = 4 << 30;
+const MEMORY: u64 = 4 << 30;
 
 /// Where the pictures are.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl ArchiveFolder {
     /// `None` when the archive holds no pictures in folders, or when it is one of shards (`key.jpg` beside `key.cls`).
     ///
     /// # Errors
-    /// [`DataError`]: `HostileArchive`, `Malformed` for an archive that is truncated, garbled or larger than [`MEMORY`]; `OneClass`,
+    /// [`DataError`]: `HostileArchive`, `Malformed` for an archive that is truncated, garbled or larger than 4 GiB; `OneClass`,
     /// `UnknownClass` as [`ImageFolder`](super::ImageFolder).
     pub fn open(path: impl AsRef<Path>, options: &FolderOptions) -> Result<Option<Splits>> {
         let path = path.as_ref();
@@ -128,7 +128,8 @@ impl Archive {
             let archive = TarArchive::open(path)?;
             shard = archive.members().iter().any(|member| member.name.ends_with(b".cls"));
             let pictures = archive.members().iter().filter(|member| wanted(&member.name));
-            members = pictures.map(|member| Picture { name: member.name.as_slice().into(), offset: member.offset, size: member.size }).collect();
+            members =
+                pictures.map(|member| Picture { name: member.name.as_slice().into(), offset: member.offset, size: member.size }).collect();
             Source::InPlace(archive)
         };
         members.sort_by(|a, b| a.name.cmp(&b.name));
@@ -143,7 +144,9 @@ impl Archive {
             && split_of(first).is_none()
             && paths.iter().all(|path| path.len() > 2 && path[0] == first)
         {
-            paths.iter_mut().for_each(|path| drop(path.remove(0)));
+            for path in &mut paths {
+                path.remove(0);
+            }
         }
         let split = paths.iter().all(|path| path.len() > 2 && split_of(path[0]).is_some());
         let mut parts: BTreeMap<u8, Vec<(u32, &[u8])>> = BTreeMap::new();

@@ -112,7 +112,8 @@ impl Cifar {
         if let (Form::Binary, [first, rest @ ..]) = (form, train.as_slice())
             && let Some(odd) = rest.iter().find(|batch| batch.labels.len() != first.labels.len())
         {
-            let (expected, found) = (format!("{} records, as in {}", first.labels.len(), first.name), format!("{} records", odd.labels.len()));
+            let (expected, found) =
+                (format!("{} records, as in {}", first.labels.len(), first.name), format!("{} records", odd.labels.len()));
             return Err(DataError::Malformed { path: odd.name.clone().into(), at: String::new(), expected, found }.into());
         }
         let test = files.remove(form.test_file(kind)).map(|part| Batch::parse(part, form, kind)).transpose()?;
@@ -245,7 +246,9 @@ pub(super) fn parse_pickle(part: &Part, kind: CifarKind) -> Result<(Pixels, Vec<
     let array = pickle.root().get("data").and_then(|data| data.array());
     let array = array.ok_or_else(|| part.malformed("`data`, an array of bytes", "none".into()))?;
     if array.shape != [labels.len(), PICTURE] || labels.is_empty() {
-        return Err(part.malformed(&format!("`data` of shape [{}, {PICTURE}], as many as labels", labels.len()), format!("{:?}", array.shape)));
+        return Err(
+            part.malformed(&format!("`data` of shape [{}, {PICTURE}], as many as labels", labels.len()), format!("{:?}", array.shape))
+        );
     }
     let labels = check(part, labels.into_iter(), kind)?;
     let pixels = array.range.map_or_else(|| Pixels::Decoded(array.data.to_vec()), |range| Pixels::At(range.start));

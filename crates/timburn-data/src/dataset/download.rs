@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use timburn_core::digest::sha256_of_file;
+use timburn_core::error::DataError;
 use timburn_core::fetch::{Environment, Progress, environment, offline, user_caches};
 use timburn_core::suggest::nearest;
-use timburn_core::error::DataError;
 use timburn_core::{Error, Result};
 
 use super::{Cifar, CifarKind, Idx, IdxNames, Splits};
@@ -241,7 +241,7 @@ fn note(file: &PublishedFile<'_>, path: &Path) {
 }
 
 // SHA-256 and lengths: `tensorflow_datasets/url_checksums/*.txt` of TensorFlow Datasets; of the Python archives, `file_hash` in
-// `keras/src/datasets` of Keras 3 (length unknown). TensorFlow Datasets' MNIST files are those of torchvision's mirror, by MD5 the same.
+// `keras/src/datasets` of Keras 3 (length unknown).
 const CIFAR10_BINARY: PublishedFile<'_> = PublishedFile {
     file: "cifar-10-binary.tar.gz",
     url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",

@@ -149,9 +149,8 @@ impl Dataset for Idx {
 
 /// The file of an official name, in any of its spellings.
 fn find(folder: &Path, stem: &str, dimensions: usize) -> Option<PathBuf> {
-    let names = ['-', '.'].into_iter().flat_map(|separator| {
-        ["", ".gz"].map(|packing| format!("{stem}{separator}idx{dimensions}-ubyte{packing}"))
-    });
+    let names =
+        ['-', '.'].into_iter().flat_map(|separator| ["", ".gz"].map(|packing| format!("{stem}{separator}idx{dimensions}-ubyte{packing}")));
     // Kaggle's archives unpack to a folder of the file's own name for each file.
     names.flat_map(|name| [folder.join(&name), folder.join(&name).join(&name)]).find(|path| path.is_file())
 }

@@ -9,8 +9,8 @@ use timburn_core::{Classes, Error, Result};
 use super::archive::is_archive;
 use super::image_folder::{FolderOptions, ImageFolder};
 use super::imagenet::ImageNet;
-use super::table::{TableOptions, open_table};
 use super::scan::SplitFolders;
+use super::table::{TableOptions, open_table};
 use super::{ArchiveFolder, Cifar, CifarKind, Dataset, DynDataset, Idx, IdxNames, Splits, WebDataset, WebDatasetOptions, scan};
 use crate::packed::Packed;
 
@@ -122,7 +122,8 @@ fn shards(path: &Path, options: &OpenOptions) -> Result<Option<Splits>> {
     let found = if path.is_dir() { SplitFolders::find(path)? } else { return Ok(None) };
     let Some(train) = found.train.filter(|train| is_shards(train)) else { return Ok(None) };
     let train = open(&train, given)?;
-    let part = |folder: Option<PathBuf>| folder.filter(|folder| is_shards(folder)).map(|folder| open(&folder, Some(train.classes()))).transpose();
+    let part =
+        |folder: Option<PathBuf>| folder.filter(|folder| is_shards(folder)).map(|folder| open(&folder, Some(train.classes()))).transpose();
     Ok(Some(Splits { validation: part(found.validation)?, test: part(found.test)?, train: train.clone() }))
 }
 

@@ -35,8 +35,14 @@ enum Node {
     Tuple(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Global(Global),
-    Dtype { is_u8: bool },
-    Array { shape: Vec<usize>, data: Option<Id>, is_u8: bool },
+    Dtype {
+        is_u8: bool,
+    },
+    Array {
+        shape: Vec<usize>,
+        data: Option<Id>,
+        is_u8: bool,
+    },
 }
 
 /// The names known, none of which is called.
@@ -79,7 +85,8 @@ pub(super) struct Value<'a> {
 
 impl<'a> Pickle<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Fault> {
-        let mut machine = Machine { bytes, position: 0, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), owned: 0 };
+        let mut machine =
+            Machine { bytes, position: 0, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), owned: 0 };
         match machine.run() {
             Ok(root) => Ok(Self { bytes, nodes: machine.nodes, root }),
             Err(found) => Err(Fault { position: machine.position, found }),
@@ -486,7 +493,16 @@ mod tests {
 
     #[test]
     fn broken_stacks_are_errors() {
-        for bytes in [&b""[..], b".", b"\x80\x02e.", b"\x80\x02]s.", b"\x80\x02(.", b"\x80\x02K\x01\x87.", b"\x80\x02h\x05.", b"\x80\x02](K\x01\x85e."] {
+        for bytes in [
+            &b""[..],
+            b".",
+            b"\x80\x02e.",
+            b"\x80\x02]s.",
+            b"\x80\x02(.",
+            b"\x80\x02K\x01\x87.",
+            b"\x80\x02h\x05.",
+            b"\x80\x02](K\x01\x85e.",
+        ] {
             let _ = Pickle::parse(bytes);
         }
         assert!(fault(b"\x80\x02]K\x01").contains("end of the file"));

@@ -57,9 +57,8 @@ pub(super) fn walk(
         if !has_checksum(&header) {
             return Err(malformed(path, at(), "a tar header", "a block whose checksum is not its own"));
         }
-        let refuse = |member: &[u8], reason| {
-            Error::from(DataError::HostileArchive { path: path.to_owned(), member: display(member), reason })
-        };
+        let refuse =
+            |member: &[u8], reason| Error::from(DataError::HostileArchive { path: path.to_owned(), member: display(member), reason });
         let kind = header.entry_type();
         let stated = header.entry_size().map_err(|error| malformed(path, at(), "a member's size", &error.to_string()))?;
         if matches!(kind, EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader | EntryType::XGlobalHeader) {

@@ -125,7 +125,8 @@ impl Dataset for WebDataset {
     }
 
     fn name(&self, index: usize) -> String {
-        let shard = |sample: &Sample| Some(format!("{}:{}", self.shards.get(sample.shard as usize)?.path.display(), display(&sample.member)));
+        let shard =
+            |sample: &Sample| Some(format!("{}:{}", self.shards.get(sample.shard as usize)?.path.display(), display(&sample.member)));
         self.samples.get(index).and_then(shard).unwrap_or_else(|| format!("sample {index}"))
     }
 
@@ -301,7 +302,9 @@ impl Index {
             let Some(entry) = entries.remove(&key) else { continue };
             match (entry.picture, entry.label) {
                 (Some((_, sample)), Some((_, stated))) => self.samples.push((sample, stated)),
-                (Some(_), None) => return Err(malformed(&key, "a label, .cls or .json", format!("only .{}", entry.extensions.join(", .")))),
+                (Some(_), None) => {
+                    return Err(malformed(&key, "a label, .cls or .json", format!("only .{}", entry.extensions.join(", ."))));
+                }
                 (None, Some(_)) => return Err(malformed(&key, "a picture", format!("only .{}", entry.extensions.join(", .")))),
                 (None, None) => {}
             }

@@ -2,7 +2,7 @@
 
 use image::metadata::Orientation;
 
-use crate::image::Rgb8Image;
+use crate::image::{Region, Rgb8Image};
 
 /// The orientation in an EXIF block; upright when there is none or it cannot be read.
 pub(super) fn of_exif(exif: Option<&[u8]>) -> Orientation {
@@ -14,6 +14,30 @@ pub(super) fn warn_if_corrupt(exif: Option<&[u8]>, name: &str) {
     if exif.is_some_and(|block| !block.starts_with(b"II*\0") && !block.starts_with(b"MM\0*")) {
         log::warn!("{name}: its EXIF block is corrupt and was ignored");
     }
+}
+
+/// Whether width and height change places.
+pub(super) fn is_sideways(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH)
+}
+
+/// Where the pixels of a region of the upright picture, which is `width`×`height`, are in the stored one. The region lies inside.
+pub(super) fn stored(region: Region, (width, height): (usize, usize), orientation: Orientation) -> Region {
+    let Region { left, top, width: w, height: h } = region;
+    let (right, bottom) = (width - left - w, height - top - h);
+    let (left, top) = match orientation {
+        Orientation::NoTransforms => (left, top),
+        Orientation::FlipHorizontal => (right, top),
+        Orientation::Rotate180 => (right, bottom),
+        Orientation::FlipVertical => (left, bottom),
+        Orientation::Rotate90FlipH => (top, left),
+        Orientation::Rotate90 => (top, right),
+        Orientation::Rotate270FlipH => (bottom, right),
+        Orientation::Rotate270 => (bottom, left),
+    };
+    let (width, height) = if is_sideways(orientation) { (h, w) } else { (w, h) };
+    Region { left, top, width, height }
 }
 
 /// Turns and mirrors the picture upright.
@@ -30,8 +54,7 @@ pub(super) fn apply(image: Rgb8Image, orientation: Orientation) -> Rgb8Image {
         Orientation::Rotate270FlipH => |x, y, w, h| (w - 1 - y, h - 1 - x),
         Orientation::Rotate270 => |x, y, w, _| (w - 1 - y, x),
     };
-    let sideways = !matches!(orientation, Orientation::FlipHorizontal | Orientation::Rotate180 | Orientation::FlipVertical);
-    let (width, height) = if sideways { (h, w) } else { (w, h) };
+    let (width, height) = if is_sideways(orientation) { (h, w) } else { (w, h) };
     let from = image.pixels.as_chunks::<3>().0;
     let mut pixels = Vec::with_capacity(image.pixels.len());
     for y in 0..height {

@@ -1,11 +1,11 @@
-//! The frame header: size, components and their buffers; the scan header: which components, which coefficients.
+//! The frame header: size and components; the scan header: which components, which coefficients.
 
 use timburn_core::error::ImageFault;
 
 use super::huffman::Tables;
-use super::{corrupt, idct, truncated};
+use super::{corrupt, truncated};
 
-/// One colour component and its samples.
+/// One colour component.
 pub(super) struct Component {
     id: u8,
     /// Sampling factors.
@@ -13,28 +13,13 @@ pub(super) struct Component {
     pub(super) v: usize,
     quant_slot: usize,
     /// In natural order, copied at the component's first scan: later redefinitions of the slot do not concern it.
-    quant: Option<[u16; 64]>,
-    /// Size in samples.
-    pub(super) width: usize,
-    pub(super) height: usize,
+    pub(super) quant: Option<[u16; 64]>,
     /// Size in blocks, the edge blocks included.
     pub(super) blocks_wide: usize,
     pub(super) blocks_high: usize,
-    /// Blocks per row of the buffers: whole MCUs.
+    /// Size in blocks of whole MCUs.
     pub(super) stride: usize,
-    /// Progressive: every coefficient, block after block, natural order. Sequential: empty.
-    pub(super) coefficients: Vec<i16>,
-    /// Samples, `stride * 8` a row.
-    pub(super) plane: Vec<u8>,
-}
-
-impl Component {
-    /// Inverse transform of one row of blocks into the plane; `coefficients` holds `stride` blocks.
-    pub(super) fn render_row(&mut self, row: usize, coefficients: &[i16]) {
-        let Some(quant) = &self.quant else { return };
-        let stride = self.stride * 8;
-        idct::block_row(coefficients, quant, &mut self.plane[row * 8 * stride..][..8 * stride]);
-    }
+    pub(super) rows: usize,
 }
 
 /// What the frame header announces.
@@ -50,7 +35,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Reads the header and allocates, once the size is allowed and the file is long enough to be able to hold it.
+    /// Reads the header; the size must be allowed and the file long enough to be able to hold it.
     pub(super) fn parse(segment: &[u8], progressive: bool, file_bytes: usize, max_pixels: u64) -> Result<Self, ImageFault> {
         let &[precision, h1, h0, w1, w0, count, ref rest @ ..] = segment else {
             return Err(corrupt("short frame header"));
@@ -85,23 +70,16 @@ impl Frame {
         if blocks * (if progressive { 1 } else { 2 }) / 8 > file_bytes {
             return Err(truncated("the file is too short for the size in its header"));
         }
-        let components = specs.into_iter().map(|(id, h, v, slot)| {
-            let (stride, rows) = (mcus_wide * h, mcus_high * v);
-            let (width, height) = ((width * h).div_ceil(h_max), (height * v).div_ceil(v_max));
-            Component {
-                id,
-                h,
-                v,
-                quant_slot: usize::from(slot),
-                quant: None,
-                width,
-                height,
-                blocks_wide: width.div_ceil(8),
-                blocks_high: height.div_ceil(8),
-                stride,
-                coefficients: vec![0; if progressive { stride * rows * 64 } else { 0 }],
-                plane: vec![0; stride * rows * 64],
-            }
+        let components = specs.into_iter().map(|(id, h, v, slot)| Component {
+            id,
+            h,
+            v,
+            quant_slot: usize::from(slot),
+            quant: None,
+            blocks_wide: (width * h).div_ceil(8 * h_max),
+            blocks_high: (height * v).div_ceil(8 * v_max),
+            stride: mcus_wide * h,
+            rows: mcus_high * v,
         });
         Ok(Self { width, height, progressive, components: components.collect(), h_max, v_max, mcus_wide, mcus_high })
     }
@@ -130,16 +108,6 @@ impl Frame {
     /// Whether every component had its (first) scan.
     pub(super) fn is_complete(&self) -> bool {
         self.components.iter().all(|component| component.quant.is_some())
-    }
-
-    /// Inverse transform of all coefficients of a progressive frame.
-    pub(super) fn render(&mut self) {
-        for component in &mut self.components {
-            let coefficients = std::mem::take(&mut component.coefficients);
-            for (row, blocks) in coefficients.chunks_exact(component.stride * 64).enumerate() {
-                component.render_row(row, blocks);
-            }
-        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! Tables of the stream (Huffman, quantisation, restart interval) and the bit reader.
+//! Tables of the stream: Huffman, quantisation, restart interval.
+
+use std::cell::OnceCell;
 
 use timburn_core::error::ImageFault;
 
-use super::{corrupt, marker, truncated};
+use super::corrupt;
 
 /// Natural position of the coefficient at each zigzag index.
 pub(super) const ZIGZAG: [u8; 64] = [
@@ -11,24 +13,103 @@ pub(super) const ZIGZAG: [u8; 64] = [
 ];
 
 /// Codes up to this length are decoded by one look-up.
-const FAST: u32 = 10;
+pub(super) const FAST: u32 = 12;
+
+/// A Huffman code and the value behind it: how many bits they take together, how many of them are the value's, and the zeros before it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry(u16);
+
+impl Entry {
+    /// Stands for codes longer than [`FAST`] bits.
+    pub(super) const LONG: Self = Self(0);
+
+    pub(super) fn new(code_length: u32, symbol: u8) -> Self {
+        let (run, size) = (u16::from(symbol >> 4), u16::from(symbol & 15));
+        Self(run << 9 | size << 5 | (code_length as u16 + size))
+    }
+
+    /// Bits of code and value together.
+    #[inline(always)]
+    pub(super) fn total(self) -> u32 {
+        u32::from(self.0 & 31)
+    }
+
+    /// Bits of the value.
+    #[inline(always)]
+    pub(super) fn size(self) -> u32 {
+        u32::from(self.0 >> 5 & 15)
+    }
+
+    /// Zero coefficients before the value.
+    #[inline(always)]
+    pub(super) fn run(self) -> usize {
+        usize::from(self.0 >> 9)
+    }
+}
+
+/// One or two AC symbols passed over at once.
+#[derive(Clone, Copy)]
+pub(super) struct Skip(u16);
+
+impl Skip {
+    /// Stands for codes whose values need more than [`FAST`] bits.
+    pub(super) const LONG: Self = Self(0);
+
+    fn new(bits: u32, coefficients: usize, last: bool) -> Self {
+        Self(u16::from(last) << 15 | (coefficients as u16) << 5 | bits as u16)
+    }
+
+    #[inline(always)]
+    pub(super) fn is_long(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Bits of all symbols and their values.
+    #[inline(always)]
+    pub(super) fn bits(self) -> u32 {
+        u32::from(self.0 & 31)
+    }
+
+    /// Coefficients passed.
+    #[inline(always)]
+    pub(super) fn coefficients(self) -> usize {
+        usize::from(self.0 >> 5 & 0x3FF)
+    }
+
+    /// Whether the end of the block is among the symbols.
+    #[inline(always)]
+    pub(super) fn is_last(self) -> bool {
+        self.0 >> 15 != 0
+    }
+}
+
+/// By the next bits: as many AC symbols, at most two, as lie in them with their values.
+pub(super) type Skips = [Skip; 1 << FAST];
 
 /// A Huffman table.
 pub(super) struct Huffman {
-    /// `length << 8 | symbol` for every code of at most [`FAST`] bits by the next bits, 0 for longer ones.
-    fast: [u16; 1 << FAST],
-    /// AC: `value << 16 | run << 8 | length` where code and value together fit in [`FAST`] bits, else 0.
-    fast_ac: [i32; 1 << FAST],
+    /// What the next bits begin with.
+    pub(super) fast: [Entry; 1 << FAST],
+    /// Made when the first block comes that nobody looks at.
+    skips: OnceCell<Box<Skips>>,
     /// First 16-bit prefix beyond the codes of each length.
     limit: [u32; 17],
     /// Index of a length's first symbol, less its first code.
     offset: [i32; 17],
+    counts: [u8; 16],
     symbols: Vec<u8>,
 }
 
 impl Huffman {
-    fn new(counts: &[u8], symbols: &[u8]) -> Result<Self, ImageFault> {
-        let mut table = Self { fast: [0; 1 << FAST], fast_ac: [0; 1 << FAST], limit: [0; 17], offset: [0; 17], symbols: symbols.to_vec() };
+    fn new(counts: &[u8; 16], symbols: &[u8]) -> Result<Self, ImageFault> {
+        let mut table = Self {
+            fast: [Entry::LONG; 1 << FAST],
+            skips: OnceCell::new(),
+            limit: [0; 17],
+            offset: [0; 17],
+            counts: *counts,
+            symbols: symbols.to_vec(),
+        };
         let (mut code, mut index) = (0u32, 0usize);
         for (length, &count) in (1u32..).zip(counts) {
             table.offset[length as usize] = index as i32 - code as i32;
@@ -38,7 +119,7 @@ impl Huffman {
                 }
                 if length <= FAST {
                     let first = (code << (FAST - length)) as usize;
-                    table.fast[first..first + (1 << (FAST - length))].fill((length << 8) as u16 | u16::from(symbol));
+                    table.fast[first..first + (1 << (FAST - length))].fill(Entry::new(length, symbol));
                 }
                 code += 1;
             }
@@ -46,39 +127,89 @@ impl Huffman {
             table.limit[length as usize] = code << (16 - length);
             code <<= 1;
         }
-        for (bits, entry) in (0u32..).zip(&mut table.fast_ac) {
-            let (length, symbol) = (u32::from(table.fast[bits as usize] >> 8), u32::from(table.fast[bits as usize] & 0xFF));
-            let (run, size) = (symbol >> 4, symbol & 15);
-            if length > 0 && size > 0 && length + size <= FAST {
-                let raw = (bits >> (FAST - length - size)) & ((1 << size) - 1);
-                *entry = extend(raw, size) << 16 | (run << 8 | (length + size)) as i32;
-            }
-        }
         Ok(table)
+    }
+
+    /// The entry of a code longer than [`FAST`] bits that begins a 16-bit prefix; `None` where there is no such code.
+    #[cold]
+    pub(super) fn long(&self, prefix: u32) -> Option<Entry> {
+        let length = (FAST + 1..=16).find(|&length| prefix < self.limit[length as usize])?;
+        let index = (prefix >> (16 - length)) as i32 + self.offset[length as usize];
+        let symbol = self.symbols.get(usize::try_from(index).ok()?)?;
+        Some(Entry::new(length, *symbol))
+    }
+
+    /// For blocks that nobody looks at.
+    pub(super) fn skips(&self) -> &Skips {
+        self.skips.get_or_init(|| {
+            let mut skips = Box::new([Skip::LONG; 1 << FAST]);
+            for (bits, skip) in skips.iter_mut().enumerate() {
+                let first = self.fast[bits];
+                if first == Entry::LONG || first.total() > FAST {
+                    continue;
+                }
+                let (used, passed, last) = (first.total(), passed(first), is_end_of_block(first));
+                let second = self.fast[bits << used & ((1 << FAST) - 1)];
+                // Bits behind the last whole code are not known here.
+                *skip = if last || second == Entry::LONG || used + second.total() > FAST {
+                    Skip::new(used, passed, last)
+                } else if is_end_of_block(second) {
+                    Skip::new(used + second.total(), passed, true)
+                } else {
+                    Skip::new(used + second.total(), passed + self::passed(second), false)
+                };
+            }
+            skips
+        })
     }
 }
 
-/// The signed value that `size` magnitude bits stand for (T.81, figure F.12).
-fn extend(bits: u32, size: u32) -> i32 {
-    if size > 0 && bits < 1 << (size - 1) { bits as i32 - (1 << size) + 1 } else { bits as i32 }
+/// Coefficients that an AC symbol steps over, its own included.
+fn passed(entry: Entry) -> usize {
+    if is_end_of_block(entry) { 0 } else { entry.run() + 1 }
+}
+
+/// A symbol without value ends the block, but for the one that stands for sixteen zeros.
+fn is_end_of_block(entry: Entry) -> bool {
+    entry.size() == 0 && entry.run() < 15
+}
+
+/// A place for a Huffman table. A table of an earlier file stays in it until a different one comes, but counts as missing.
+#[derive(Default)]
+struct Slot {
+    table: Option<Box<Huffman>>,
+    defined: bool,
 }
 
 /// What the segments before a scan defined.
 #[derive(Default)]
 pub(super) struct Tables {
-    dc: [Option<Box<Huffman>>; 4],
-    ac: [Option<Box<Huffman>>; 4],
+    dc: [Slot; 4],
+    ac: [Slot; 4],
     /// In natural order.
     pub(super) quantization: [Option<[u16; 64]>; 4],
     /// MCUs between restart markers, 0 for none.
     pub(super) restart_interval: usize,
 }
 
+impl Slot {
+    fn get(&self) -> Option<&Huffman> {
+        self.table.as_deref().filter(|_| self.defined)
+    }
+}
+
 impl Tables {
+    /// Makes everything undefined, for the next file.
+    pub(super) fn forget(&mut self) {
+        self.dc.iter_mut().chain(&mut self.ac).for_each(|slot| slot.defined = false);
+        self.quantization = [None; 4];
+        self.restart_interval = 0;
+    }
+
     pub(super) fn read_huffman(&mut self, mut segment: &[u8]) -> Result<(), ImageFault> {
         let short = || corrupt("a short Huffman table");
         while let Some((&selector, rest)) = segment.split_first() {
-            let (counts, rest) = rest.split_at_checked(16).ok_or_else(short)?;
+            let (counts, rest) = rest.split_first_chunk::<16>().ok_or_else(short)?;
             let total: usize = counts.iter().map(|&count| usize::from(count)).sum();
             let (symbols, rest) = rest.split_at_checked(total).ok_or_else(short)?;
             let slot = usize::from(selector & 15);
@@ -90,7 +221,12 @@ impl Tables {
             if selector >> 4 == 0 && symbols.iter().any(|&size| size > 15) {
                 return Err(corrupt("a DC difference of more than 15 bits"));
             }
-            *class.get_mut(slot).ok_or_else(|| corrupt("a Huffman table number above 3"))? = Some(Box::new(Huffman::new(counts, symbols)?));
+            let place = class.get_mut(slot).ok_or_else(|| corrupt("a Huffman table number above 3"))?;
+            let same = place.table.as_ref().is_some_and(|table| table.counts == *counts && table.symbols == symbols);
+            if !same {
+                place.table = Some(Box::new(Huffman::new(counts, symbols)?));
+            }
+            place.defined = true;
             segment = rest;
         }
         Ok(())
@@ -118,168 +254,10 @@ impl Tables {
     }
 
     pub(super) fn dc(&self, slot: usize) -> Result<&Huffman, ImageFault> {
-        self.dc[slot].as_deref().ok_or_else(|| corrupt("a DC Huffman table is missing"))
+        self.dc[slot].get().ok_or_else(|| corrupt("a DC Huffman table is missing"))
     }
 
     pub(super) fn ac(&self, slot: usize) -> Result<&Huffman, ImageFault> {
-        self.ac[slot].as_deref().ok_or_else(|| corrupt("an AC Huffman table is missing"))
-    }
-}
-
-/// Reads a scan bit by bit, most significant first, up to the next marker.
-pub(super) struct Bits<'a> {
-    data: &'a [u8],
-    /// The next byte to load; never beyond a marker.
-    pub(super) position: usize,
-    /// The next bits, top-aligned.
-    window: u64,
-    /// Bits in the window, the padding included.
-    count: u32,
-    /// Zeros at the end of the window that stand for data that is not there.
-    padding: u32,
-}
-
-impl<'a> Bits<'a> {
-    pub(super) fn new(data: &'a [u8]) -> Self {
-        Self { data, position: 0, window: 0, count: 0, padding: 0 }
-    }
-
-    /// Makes at least 32 bits available, enough for a code and its value.
-    #[inline(always)]
-    fn refill(&mut self) {
-        if self.count >= 32 {
-            return;
-        }
-        if let Some(chunk) = self.data.get(self.position..).and_then(<[u8]>::first_chunk::<8>) {
-            let word = u64::from_be_bytes(*chunk);
-            // No byte is 0xFF: no byte of the complement is zero.
-            if (!word).wrapping_sub(0x0101_0101_0101_0101) & word & 0x8080_8080_8080_8080 == 0 {
-                // Bits beyond the last whole byte are loaded too and loaded again, unchanged, by the next refill.
-                self.window |= word >> self.count;
-                self.position += (63 - self.count as usize) >> 3;
-                self.count |= 56;
-                return;
-            }
-        }
-        self.refill_bytewise();
-    }
-
-    #[cold]
-    fn refill_bytewise(&mut self) {
-        while self.count <= 56 {
-            let byte = match (self.data.get(self.position), self.data.get(self.position + 1)) {
-                (Some(0xFF), Some(0)) => {
-                    self.position += 2;
-                    0xFF
-                }
-                (Some(0xFF), _) | (None, _) => {
-                    self.padding += 8;
-                    0
-                }
-                (Some(&byte), _) => {
-                    self.position += 1;
-                    byte
-                }
-            };
-            self.window |= u64::from(byte) << (56 - self.count);
-            self.count += 8;
-        }
-    }
-
-    #[inline(always)]
-    fn consume(&mut self, count: u32) {
-        self.window <<= count;
-        self.count -= count;
-    }
-
-    /// The next `count` bits as a number, at most 16.
-    #[inline(always)]
-    pub(super) fn take(&mut self, count: u32) -> u32 {
-        self.refill();
-        self.take_loaded(count)
-    }
-
-    #[inline(always)]
-    fn take_loaded(&mut self, count: u32) -> u32 {
-        // Two shifts, because a shift by 64 is not allowed.
-        let bits = (self.window >> 1 >> (63 - count)) as u32;
-        self.consume(count);
-        bits
-    }
-
-    /// The next symbol; at least 16 bits stay loaded behind it.
-    #[inline(always)]
-    pub(super) fn symbol(&mut self, table: &Huffman) -> Result<u32, ImageFault> {
-        self.refill();
-        let entry = u32::from(table.fast[(self.window >> (64 - FAST)) as usize]);
-        if entry != 0 {
-            self.consume(entry >> 8);
-            return Ok(entry & 0xFF);
-        }
-        self.long_symbol(table)
-    }
-
-    #[cold]
-    fn long_symbol(&mut self, table: &Huffman) -> Result<u32, ImageFault> {
-        let prefix = (self.window >> 48) as u32;
-        for length in FAST + 1..=16 {
-            if prefix < table.limit[length as usize] {
-                self.consume(length);
-                let index = (prefix >> (16 - length)) as i32 + table.offset[length as usize];
-                let symbol = usize::try_from(index).ok().and_then(|index| table.symbols.get(index));
-                return symbol.map(|&symbol| u32::from(symbol)).ok_or_else(|| self.bad_code());
-            }
-        }
-        Err(self.bad_code())
-    }
-
-    fn bad_code(&self) -> ImageFault {
-        if self.padding > 0 { self.end_of_scan() } else { corrupt("a bit pattern that is no Huffman code") }
-    }
-
-    /// A value of `size` bits, 0 to 15, behind a symbol.
-    #[inline(always)]
-    pub(super) fn value(&mut self, size: u32) -> i32 {
-        let bits = self.take_loaded(size);
-        extend(bits, size)
-    }
-
-    /// The next AC coefficient when code and value are short: `(run, value)`.
-    #[inline(always)]
-    pub(super) fn short_ac(&mut self, table: &Huffman) -> Option<(u32, i32)> {
-        self.refill();
-        let entry = table.fast_ac[(self.window >> (64 - FAST)) as usize];
-        if entry == 0 {
-            return None;
-        }
-        self.consume((entry & 0xFF) as u32);
-        Some(((entry >> 8 & 0xFF) as u32, entry >> 16))
-    }
-
-    /// An error if bits were used that are not in the file.
-    #[inline(always)]
-    pub(super) fn check(&self) -> Result<(), ImageFault> {
-        if self.padding > self.count { Err(self.end_of_scan()) } else { Ok(()) }
-    }
-
-    #[cold]
-    fn end_of_scan(&self) -> ImageFault {
-        if marker::find(self.data, self.position).is_some() {
-            corrupt("a scan ends before its last block")
-        } else {
-            truncated("the file ends within a scan")
-        }
-    }
-
-    /// Steps over the restart marker number `index`.
-    pub(super) fn restart(&mut self, index: usize) -> Result<(), ImageFault> {
-        match marker::find(self.data, self.position) {
-            Some((marker, behind)) if usize::from(marker) == usize::from(marker::RST0) + index % 8 => {
-                *self = Self { position: behind, ..Self::new(self.data) };
-                Ok(())
-            }
-            Some(_) => Err(corrupt("a restart marker is missing")),
-            None => Err(truncated("the file ends before a restart marker")),
-        }
+        self.ac[slot].get().ok_or_else(|| corrupt("an AC Huffman table is missing"))
     }
 }

@@ -1,6 +1,6 @@
 //! Components of lower resolution, brought to full size row by row as libjpeg's "fancy" upsampling does (`jdsample.c`).
 
-use super::frame::{Component, Frame};
+use super::window::Window;
 
 /// How a component reaches full resolution.
 #[derive(Clone, Copy)]
@@ -17,90 +17,119 @@ enum Method {
     Repeat(usize, usize),
 }
 
-/// Gives full-width rows of one component.
-pub(super) struct Upsampler<'a> {
-    component: &'a Component,
-    method: Method,
-    /// Weighted sums of two rows, with a copy of the edge value at either end.
+/// Memory for one row.
+#[derive(Default)]
+pub(super) struct Row {
+    /// Weighted sums of two lines, with a copy of the edge value at either end.
     sums: Vec<u16>,
     row: Vec<u8>,
 }
 
+/// Gives rows of one component at the resolution of the picture.
+pub(super) struct Upsampler<'a> {
+    window: &'a Window,
+    plane: &'a [u8],
+    memory: &'a mut Row,
+    method: Method,
+    /// The region's first pixel in `row`.
+    offset: usize,
+}
+
 impl<'a> Upsampler<'a> {
-    pub(super) fn new(frame: &Frame, component: &'a Component) -> Self {
-        let wide = component.width > 2;
-        let method = match (frame.h_max / component.h, frame.v_max / component.v) {
+    /// For the pixels from column `left`. `smooth`: whether libjpeg filters at all, which it does not at an eighth of the size.
+    pub(super) fn new(window: &'a Window, plane: &'a [u8], memory: &'a mut Row, left: usize, smooth: bool) -> Self {
+        let wide = window.width > 2;
+        let method = match window.expand {
             (1, 1) => Method::Full,
-            (2, 1) if wide => Method::Wide,
-            (1, 2) => Method::High,
-            (2, 2) if wide => Method::Both,
+            (2, 1) if wide && smooth => Method::Wide,
+            (1, 2) if smooth => Method::High,
+            (2, 2) if wide && smooth => Method::Both,
             (h, v) => Method::Repeat(h, v),
         };
-        // Two spare samples, for the column pairs that an odd width cuts in half.
-        let across = (component.width * frame.h_max / component.h).max(frame.width) + 2;
-        Self { component, method, sums: vec![0; component.width + 2], row: vec![0; across] }
+        memory.sums.resize(window.columns.len() + 2, 0);
+        memory.row.resize(window.columns.len() * window.expand.0, 0);
+        let offset = left - window.columns.start * window.expand.0;
+        Self { window, plane, memory, method, offset }
     }
 
-    /// Row `y` of the picture; at least as long as the picture is wide.
+    /// The region's part of row `y` of the picture, or more.
     #[inline(always)]
     pub(super) fn row(&mut self, y: usize) -> &[u8] {
-        let component = self.component;
-        let line = |y: usize| &component.plane[y * component.stride * 8..][..component.width];
+        let (window, plane) = (self.window, self.plane);
+        let Row { sums, row } = &mut *self.memory;
         match self.method {
-            Method::Full => return line(y),
+            Method::Full => return &window.line(plane, y)[self.offset..],
             Method::Wide => {
-                sum(&mut self.sums, line(y), None);
-                widen::<1, 2, 2>(&self.sums, &mut self.row);
+                sum(sums, window.line(plane, y));
+                widen::<1, 2, 2>(sums, row);
             }
             Method::High => {
                 let bias = if y.is_multiple_of(2) { 1 } else { 2 };
-                let (near, far) = (line(y / 2), line(neighbour(y, component.height)));
-                for ((out, &near), &far) in self.row.iter_mut().zip(near).zip(far) {
-                    *out = ((3 * u16::from(near) + u16::from(far) + bias) >> 2) as u8;
-                }
+                deepen(row, window.line(plane, y / 2), window.line(plane, neighbour(y, window.height)), bias);
             }
             Method::Both => {
-                sum(&mut self.sums, line(y / 2), Some(line(neighbour(y, component.height))));
-                widen::<8, 7, 4>(&self.sums, &mut self.row);
+                sum_of_two(sums, window.line(plane, y / 2), window.line(plane, neighbour(y, window.height)));
+                widen::<8, 7, 4>(sums, row);
             }
             Method::Repeat(h, v) => {
-                for (out, &value) in self.row.chunks_mut(h).zip(line(y / v)) {
+                for (out, &value) in row.chunks_exact_mut(h).zip(window.line(plane, y / v)) {
                     out.fill(value);
                 }
             }
         }
-        &self.row
+        &row[self.offset..]
     }
 }
 
-/// The second nearest row of a component at half height; the edge rows continue outwards.
+/// The second nearest line of a component at half height; the edge lines continue outwards.
 fn neighbour(y: usize, height: usize) -> usize {
     if y.is_multiple_of(2) { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(height - 1) }
 }
 
 #[inline(always)]
-fn sum(sums: &mut [u16], near: &[u8], far: Option<&[u8]>) {
-    let width = near.len();
-    let inner = &mut sums[1..=width];
-    if let Some(far) = far {
-        for ((sum, &near), &far) in inner.iter_mut().zip(near).zip(far) {
-            *sum = 3 * u16::from(near) + u16::from(far);
-        }
-    } else {
-        for (sum, &near) in inner.iter_mut().zip(near) {
-            *sum = near.into();
-        }
+fn deepen(row: &mut [u8], near: &[u8], far: &[u8], bias: u16) {
+    let count = row.len();
+    let (near, far) = (&near[..count], &far[..count]);
+    for i in 0..count {
+        row[i] = ((3 * u16::from(near[i]) + u16::from(far[i]) + bias) >> 2) as u8;
     }
+}
+
+#[inline(always)]
+fn sum(sums: &mut [u16], line: &[u8]) {
+    let count = line.len();
+    let inner = &mut sums[1..=count];
+    for i in 0..count {
+        inner[i] = line[i].into();
+    }
+    continue_outwards(sums, count);
+}
+
+#[inline(always)]
+fn sum_of_two(sums: &mut [u16], near: &[u8], far: &[u8]) {
+    let count = near.len();
+    let (inner, far) = (&mut sums[1..=count], &far[..count]);
+    for i in 0..count {
+        inner[i] = 3 * u16::from(near[i]) + u16::from(far[i]);
+    }
+    continue_outwards(sums, count);
+}
+
+/// At the edge of the picture this is what libjpeg does; at the edge of a window it concerns pixels outside the region only.
+#[inline(always)]
+fn continue_outwards(sums: &mut [u16], count: usize) {
     sums[0] = sums[1];
-    sums[width + 1] = sums[width];
+    sums[count + 1] = sums[count];
 }
 
 /// Two outputs for every sum: nearer to the left neighbour, nearer to the right one. The biases alternate, so that the mean does not drift.
 #[inline(always)]
 fn widen<const LEFT_BIAS: u16, const RIGHT_BIAS: u16, const SHIFT: u32>(sums: &[u16], row: &mut [u8]) {
-    let count = sums.len() - 2;
-    let (left, here, right) = (&sums[..count], &sums[1..=count], &sums[2..]);
-    for (((out, &left), &here), &right) in row.as_chunks_mut::<2>().0.iter_mut().zip(left).zip(here).zip(right) {
-        *out = [((3 * here + left + LEFT_BIAS) >> SHIFT) as u8, ((3 * here + right + RIGHT_BIAS) >> SHIFT) as u8];
+    let pairs = row.as_chunks_mut::<2>().0;
+    let count = pairs.len();
+    let (left, here, right) = (&sums[..count], &sums[1..=count], &sums[2..count + 2]);
+    for i in 0..count {
+        let center = 3 * here[i];
+        pairs[i] = [((center + left[i] + LEFT_BIAS) >> SHIFT) as u8, ((center + right[i] + RIGHT_BIAS) >> SHIFT) as u8];
     }
 }

@@ -5,10 +5,13 @@ mod bad;
 mod batch;
 mod cache;
 mod epoch;
+#[cfg(feature = "tensor")]
 pub mod mixing;
 mod options;
 mod plan;
 mod prepare;
+#[cfg(feature = "tensor")]
+mod tensor;
 mod work;
 
 use std::sync::Arc;

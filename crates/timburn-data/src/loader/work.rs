@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use timburn_core::device::panic_message;
 use timburn_core::error::DataError;
+use timburn_core::panic::panic_message;
 use timburn_core::{Error, Result};
 
 use super::assembly::{Assembly, Failure};

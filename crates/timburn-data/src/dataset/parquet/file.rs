@@ -12,7 +12,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 use serde_json::Value;
-use timburn_core::device::panic_message;
+use timburn_core::panic::panic_message;
 use timburn_core::{Error, Result};
 
 use super::ParquetOptions;
