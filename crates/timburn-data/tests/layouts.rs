@@ -205,7 +205,7 @@ fn odd_names_stay_apart_byte_for_byte() {
         let class = path.parent().unwrap().file_name().unwrap().as_bytes().to_vec();
         assert_eq!(bytes, if index % 2 == 0 { b"other".to_vec() } else { class });
     }
-    fs::create_dir(root.path().join("\\xE9")).unwrap();
+    fs::create_dir(root.path().join(OsStr::new("\\xE9"))).unwrap();
     assert!(data_error(ImageFolder::open(root.path())).to_string().contains("stay apart as text"));
 }
 

@@ -33,7 +33,7 @@ pub struct ImageNet {
     /// Labels are indices of all 1000 classes even where there are folders for some only, so that a model of 1000 classes can be scored
     /// on them. Default true. Else the classes are those with a folder.
     pub all_classes: bool,
-    /// The flat validation folder's label list. Default: looked for in the folder and up to three above it, under the usual names.
+    /// The flat validation folder's label list. Default: looked for in the folder and up to four above it, under the usual names.
     pub labels: Option<PathBuf>,
     /// `map_clsloc.txt` of the devkit, which `ILSVRC2012_validation_ground_truth.txt` needs. Default: looked for beside that.
     pub synset_order: Option<PathBuf>,
@@ -177,8 +177,9 @@ fn is_flat(folder: &Path, options: &FolderOptions) -> Result<bool> {
 /// A file with one of these names in the folder, or in a usual place below it or up to four folders above (Kaggle's list is four above
 /// its `ILSVRC/Data/CLS-LOC/val`).
 fn find_near(folder: &Path, names: &[&str]) -> Option<PathBuf> {
-    let folders: Vec<&Path> =
-        folder.ancestors().take(5).filter(|folder| *folder != Path::new("") && folder.parent() != None::<&Path>).collect();
+    let folder = std::path::absolute(folder).ok()?;
+    // The root of the file system is nobody's data set.
+    let folders: Vec<&Path> = folder.ancestors().take(5).filter(|folder| folder.parent().is_some()).collect();
     let candidates = folders.iter().flat_map(|folder| PLACES.iter().map(|place| folder.join(OsStr::new(place))));
     candidates.flat_map(|place| names.iter().map(move |name| place.join(name))).find(|path| path.is_file())
 }
