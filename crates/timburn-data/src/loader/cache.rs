@@ -71,4 +71,23 @@ mod tests {
             assert!(cache.get(100).is_none());
         }
     }
+
+    #[test]
+    fn room_asked_for_twice_is_given_back() {
+        // Large enough that both threads are copying when the first one is through, in some of the rounds.
+        let image = Rgb8Image { width: 1024, height: 1024, pixels: vec![7; 3 << 20] };
+        for _ in 0..20 {
+            let cache = Cache::new(1, 10 << 20);
+            let barrier = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        cache.offer(0, &image);
+                    });
+                }
+            });
+            assert_eq!(cache.left.load(Ordering::Relaxed), 7 << 20);
+        }
+    }
 }
