@@ -19,7 +19,7 @@ mod sample;
 mod simd;
 
 pub use dataset::{Content, Dataset, DynDataset, Splits};
-pub use decode::{DecodeOptions, DecodedRegion, decode_bytes, decode_file, decode_region};
+pub use decode::{DecodeOptions, DecodedRegion, decode_bytes, decode_file, decode_region, recycle};
 pub use image::{Region, Rgb8Image};
 pub use preprocess::prepare;
 #[cfg(feature = "tensor")]

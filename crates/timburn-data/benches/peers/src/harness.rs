@@ -83,7 +83,8 @@ pub fn run(files: &[Vec<u8>], steps: &[(&str, &str, Step)]) {
     let repeats = rows.map_or(7, |at| arguments.get(at + 1).and_then(|text| text.parse().ok()).unwrap_or(1));
     if rows.is_none() {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = info.lines().find_map(|line| line.strip_prefix("model name")).map_or("unknown", |line| line.trim_matches(['\t', ':', ' ']));
+        let model =
+            info.lines().find_map(|line| line.strip_prefix("model name")).map_or("unknown", |line| line.trim_matches(['\t', ':', ' ']));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         println!("CPU {model}, {cores} cores, n = {} photographs, {repeats} repeats, first pass not counted", files.len());
     }
