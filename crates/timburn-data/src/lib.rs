@@ -27,7 +27,7 @@ pub use dataset::{
     Content, Dataset, DynDataset, FolderOptions, ImageFolder, ImageNet, OpenOptions, Splits, TableOptions, check_same, find_duplicates,
     load_classes, open, open_table, open_with, save_classes,
 };
-pub use decode::{DecodeOptions, DecodedRegion, decode_bytes, decode_file, decode_region};
+pub use decode::{DecodeOptions, DecodedRegion, decode_bytes, decode_file, decode_region, recycle};
 pub use image::{Region, Rgb8Image};
 pub use inspect::{Inspection, inspect};
 pub use loader::{Batch, Loader, LoaderOptions, Prepare};

@@ -31,7 +31,9 @@ pub(super) fn space(frame: &Frame, jfif: bool, adobe: Option<u8>) -> Space {
 
 /// The region of the picture, RGB8.
 pub(super) fn to_rgb(windows: &[Window], scratch: &mut Scratch, region: Region, smooth: bool, space: Space) -> Vec<u8> {
-    let mut pixels = vec![0; region.width * region.height * 3];
+    let mut pixels = std::mem::take(&mut scratch.pixels);
+    // All of it is overwritten.
+    pixels.resize(region.width * region.height * 3, 0);
     if pixels.is_empty() {
         return pixels;
     }

@@ -61,6 +61,11 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], max_pixels: u64, choose: impl FnOnce(&
     Scratch::lend(|scratch| decode_with(scratch, bytes, max_pixels, choose))
 }
 
+/// Takes the memory of a picture for the next one that this thread decodes.
+pub(crate) fn recycle(pixels: Vec<u8>) {
+    Scratch::lend(|scratch| scratch.pixels = pixels);
+}
+
 fn decode_with<'a>(
     scratch: &mut Scratch,
     bytes: &'a [u8],

@@ -135,6 +135,8 @@ impl Buffers {
 pub(super) struct Scratch {
     pub(super) buffers: [Buffers; 4],
     pub(super) rows: [Row; 4],
+    /// Pixels of a picture that its owner gave back.
+    pub(super) pixels: Vec<u8>,
     /// Kept because most files of a camera or a program have the same ones.
     pub(super) tables: Tables,
 }
@@ -150,7 +152,7 @@ impl Scratch {
         }
         let mut scratch = KEPT.take().unwrap_or_default();
         let result = work(&mut scratch);
-        if scratch.buffers.iter().map(Buffers::bytes).sum::<usize>() <= Self::KEPT {
+        if scratch.buffers.iter().map(Buffers::bytes).sum::<usize>() + scratch.pixels.capacity() <= Self::KEPT {
             KEPT.set(Some(scratch));
         }
         result
