@@ -28,8 +28,9 @@ impl Rgb8Image {
     pub fn crop(&self, region: Region) -> Self {
         let (left, top) = (region.left.min(self.width), region.top.min(self.height));
         let (width, height) = (region.width.min(self.width - left), region.height.min(self.height - top));
-        let rows = (top..top + height).flat_map(|y| &self.pixels[(y * self.width + left) * 3..][..width * 3]);
-        Self { width, height, pixels: rows.copied().collect() }
+        let mut pixels = Vec::with_capacity(width * height * 3);
+        (top..top + height).for_each(|y| pixels.extend_from_slice(&self.pixels[(y * self.width + left) * 3..][..width * 3]));
+        Self { width, height, pixels }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod resize;
 #[cfg(feature = "sample")]
 mod sample;
 mod simd;
+pub mod transform;
 
 pub use dataset::{Content, Dataset, DynDataset, Splits};
 pub use decode::{DecodeOptions, decode_bytes, decode_file};
@@ -25,3 +26,4 @@ pub use preprocess::{prepare, to_tensor};
 pub use resize::{resize, resize_region};
 #[cfg(feature = "sample")]
 pub use sample::sample_photograph;
+pub use transform::{Pipeline, Transform};
