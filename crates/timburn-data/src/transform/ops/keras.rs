@@ -27,7 +27,7 @@ impl FillMode {
             _ if (0.0..=last).contains(&position) => position,
             Self::Constant => return None,
             Self::Nearest => position.clamp(0.0, last),
-            // Below 1.5 periods of the size: what is farther is folded here first, so that the integers below cannot overflow.
+            // Into one period; the neighbours are mirrored below.
             Self::Reflect => position.rem_euclid(2.0 * size as f64),
             Self::Wrap => position.rem_euclid(last.max(1.0)),
         };
@@ -77,7 +77,7 @@ pub fn keras_affine(image: &Rgb8Image, parameters: KerasAffine, mode: FillMode, 
         let [upper, lower] = [y0, y1].map(|y| &pixels[y * image.width..][..image.width]);
         Some(std::array::from_fn(|channel| {
             let line = |row: &[[u8; 3]]| f64::from(row[x0][channel]) * (1.0 - dx) + f64::from(row[x1][channel]) * dx;
-            (line(upper) * (1.0 - dy) + line(lower) * dy).round() as u8
+            (line(upper) * (1.0 - dy) + line(lower) * dy).round_ties_even() as u8
         }))
     };
     let mut out = Vec::with_capacity(image.pixels.len());

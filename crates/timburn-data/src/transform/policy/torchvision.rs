@@ -73,12 +73,12 @@ pub fn magnitude(space: Space, kind: Kind, bin: usize, bins: usize, width: usize
     }
 }
 
-/// `torch.linspace(start, end, bins)[bin]`: in single precision, from the nearer end.
+/// `torch.linspace(start, end, bins)[bin]`: in single precision, from the nearer end, multiplied and added in one rounding.
 fn linspace(start: f64, end: f64, bin: usize, bins: usize) -> f64 {
     let (start, end) = (start as f32, end as f32);
     let last = bins.saturating_sub(1).max(1);
     let step = (end - start) / last as f32;
-    f64::from(if bin < bins / 2 { start + step * bin as f32 } else { end - step * last.saturating_sub(bin) as f32 })
+    f64::from(if bin < bins / 2 { step.mul_add(bin as f32, start) } else { (-step).mul_add(last.saturating_sub(bin) as f32, end) })
 }
 
 /// Whether the magnitude gets a random sign.
