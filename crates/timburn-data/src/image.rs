@@ -27,8 +27,9 @@ impl Rgb8Image {
     /// The pixels of `region`, cut off where it reaches beyond the picture.
     pub fn crop(&self, region: Region) -> Self {
         let Region { left, top, width, height } = region.clipped(self.width, self.height);
-        let rows = (top..top + height).flat_map(|y| &self.pixels[(y * self.width + left) * 3..][..width * 3]);
-        Self { width, height, pixels: rows.copied().collect() }
+        let mut pixels = Vec::with_capacity(width * height * 3);
+        (top..top + height).for_each(|y| pixels.extend_from_slice(&self.pixels[(y * self.width + left) * 3..][..width * 3]));
+        Self { width, height, pixels }
     }
 }
 

@@ -22,6 +22,7 @@ pub mod resize;
 #[cfg(feature = "sample")]
 mod sample;
 mod simd;
+pub mod transform;
 
 pub use dataset::{
     Content, Dataset, DynDataset, FolderOptions, ImageFolder, ImageNet, OpenOptions, Splits, TableOptions, check_same, find_duplicates,
@@ -38,3 +39,4 @@ pub use preprocess::to_tensor;
 pub use resize::{resize, resize_region};
 #[cfg(feature = "sample")]
 pub use sample::sample_photograph;
+pub use transform::{Pipeline, Transform};

@@ -46,16 +46,16 @@ fn resized_size(image: &Rgb8Image, spec: &Preprocessing) -> (usize, usize) {
 }
 
 /// One axis of a centre crop.
-struct Span {
+pub(crate) struct Span {
     /// First pixel of the resized picture.
-    from: usize,
+    pub(crate) from: usize,
     /// Where it lands in the crop: the padding before it.
-    to: usize,
-    count: usize,
+    pub(crate) to: usize,
+    pub(crate) count: usize,
 }
 
 impl Span {
-    fn center(size: usize, crop: usize) -> Self {
+    pub(crate) fn center(size: usize, crop: usize) -> Self {
         if size < crop {
             // torchvision pads `(crop - size) // 2` before and the rest after.
             return Self { from: 0, to: (crop - size) / 2, count: size };

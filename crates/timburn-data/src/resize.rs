@@ -27,43 +27,128 @@ pub fn resize(image: &Rgb8Image, width: usize, height: usize, filter: Interpolat
 ///
 /// A region that reaches beyond the resized image is cut off at its edges.
 pub fn resize_region(image: &Rgb8Image, width: usize, height: usize, filter: Interpolation, region: Region) -> Rgb8Image {
-    let left = region.left.min(width);
-    let top = region.top.min(height);
-    let region = Region { left, top, width: region.width.min(width - left), height: region.height.min(height - top) };
-    if region.width == 0 || region.height == 0 || image.width == 0 || image.height == 0 {
-        return Rgb8Image { width: 0, height: 0, pixels: Vec::new() };
-    }
-    if (image.width, image.height) == (width, height) {
-        return image.crop(region);
-    }
-    let pixels = match filter {
-        Interpolation::Nearest => nearest(image, width, height, region),
-        Interpolation::Bilinear => convolve(image, width, height, region, 1.0, triangle),
-        Interpolation::Bicubic => convolve(image, width, height, region, 2.0, cubic),
-        Interpolation::Lanczos => convolve(image, width, height, region, 3.0, lanczos),
-    };
-    Rgb8Image { width: region.width, height: region.height, pixels }
+    Scaling { from: (image.width, image.height), to: (width, height), filter, region: clipped(region, width, height) }.apply(image, (0, 0))
 }
 
-fn nearest(image: &Rgb8Image, width: usize, height: usize, region: Region) -> Vec<u8> {
-    let sources = |from: usize, to: usize, first: usize, count: usize| -> Vec<usize> {
-        let step = from as f64 / to as f64;
-        let mut position = step * 0.5;
-        // Pillow adds up the step instead of multiplying; the sums differ in the last bit and that can be a pixel. Nobody waits for a
-        // million additions.
-        if first < 1 << 20 {
-            (0..first).for_each(|_| position += step);
-        } else {
-            position += step * first as f64;
+fn clipped(region: Region, width: usize, height: usize) -> Region {
+    let (left, top) = (region.left.min(width), region.top.min(height));
+    Region { left, top, width: region.width.min(width - left), height: region.height.min(height - top) }
+}
+
+/// A resize of which only a region is wanted, known from the sizes alone: what it reads can be decoded by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scaling {
+    /// Width and height of the whole source.
+    pub(crate) from: (usize, usize),
+    /// Width and height it is resized to.
+    pub(crate) to: (usize, usize),
+    pub(crate) filter: Interpolation,
+    /// The pixels wanted, inside of `to`.
+    pub(crate) region: Region,
+}
+
+impl Scaling {
+    /// The pixels of the source that the wanted ones depend on.
+    pub(crate) fn source(&self) -> Region {
+        let Region { left, top, width, height } = self.region;
+        if width == 0 || height == 0 || self.from.0 == 0 || self.from.1 == 0 {
+            return Region { left: 0, top: 0, width: 0, height: 0 };
         }
-        let steps = std::iter::successors(Some(position), |position| Some(position + step));
-        steps.take(count).map(|position| (position as usize).min(from - 1)).collect()
-    };
-    let columns = sources(image.width, width, region.left, region.width);
-    let rows = sources(image.height, height, region.top, region.height);
-    let pixels = image.pixels.as_chunks::<3>().0;
-    let picked = rows.iter().flat_map(|y| columns.iter().map(move |x| pixels[y * image.width + x]));
-    picked.flatten().collect()
+        let (columns, rows) = (self.span(self.from.0, self.to.0, left, width), self.span(self.from.1, self.to.1, top, height));
+        Region { left: columns.start, top: rows.start, width: columns.len(), height: rows.len() }
+    }
+
+    fn span(&self, from: usize, to: usize, first: usize, count: usize) -> Range<usize> {
+        if from == to {
+            return first..first + count;
+        }
+        match self.kernel() {
+            Some((support, filter)) => Weights::new(from, to, first, count, support, filter).span(),
+            None => {
+                let sources = nearest_sources(from, to, first, count);
+                sources.first().copied().unwrap_or(0)..sources.last().map_or(0, |last| last + 1)
+            }
+        }
+    }
+
+    /// Support and kernel of the filter; none for nearest.
+    fn kernel(&self) -> Option<(f64, fn(f64) -> f64)> {
+        match self.filter {
+            Interpolation::Nearest => None,
+            Interpolation::Bilinear => Some((1.0, triangle)),
+            Interpolation::Bicubic => Some((2.0, cubic)),
+            Interpolation::Lanczos => Some((3.0, lanczos)),
+        }
+    }
+
+    /// The wanted pixels from a part of the source whose first pixel is at `origin` (column, row) and that holds all of [`Self::source`].
+    pub(crate) fn apply(&self, part: &Rgb8Image, origin: (usize, usize)) -> Rgb8Image {
+        let region = self.region;
+        if region.width == 0 || region.height == 0 || part.width == 0 || part.height == 0 {
+            return Rgb8Image { width: 0, height: 0, pixels: Vec::new() };
+        }
+        if self.from == self.to {
+            return part.crop(Region { left: region.left - origin.0, top: region.top - origin.1, ..region });
+        }
+        let pixels = match self.kernel() {
+            None => self.nearest(part, origin),
+            Some((support, filter)) => self.convolve(part, origin, support, filter),
+        };
+        Rgb8Image { width: region.width, height: region.height, pixels }
+    }
+
+    fn nearest(&self, part: &Rgb8Image, origin: (usize, usize)) -> Vec<u8> {
+        let columns = nearest_sources(self.from.0, self.to.0, self.region.left, self.region.width);
+        let rows = nearest_sources(self.from.1, self.to.1, self.region.top, self.region.height);
+        let pixels = part.pixels.as_chunks::<3>().0;
+        let picked = rows.iter().flat_map(|y| columns.iter().map(move |x| pixels[(y - origin.1) * part.width + x - origin.0]));
+        picked.flatten().collect()
+    }
+
+    fn convolve(&self, part: &Rgb8Image, (left, top): (usize, usize), support: f64, filter: fn(f64) -> f64) -> Vec<u8> {
+        let (region, stride) = (self.region, part.width * 3);
+        let across = Weights::new(self.from.0, self.to.0, region.left, region.width, support, filter);
+        let down = Weights::new(self.from.1, self.to.1, region.top, region.height, support, filter);
+        if self.from.0 == self.to.0 {
+            // Pillow leaves an axis alone when its size does not change.
+            let first = region.left - left;
+            return pass_down(&part.pixels, part.width, first..first + region.width, &down, top);
+        }
+        if self.from.1 == self.to.1 {
+            let first = region.top - top;
+            return pass_across(&part.pixels[first * stride..(first + region.height) * stride], part.width, &across, left);
+        }
+        if self.down_first() {
+            let columns = across.span();
+            let middle = pass_down(&part.pixels, part.width, columns.start - left..columns.end - left, &down, top);
+            return pass_across(&middle, columns.len(), &across, columns.start);
+        }
+        let rows = down.span();
+        let middle = pass_across(&part.pixels[(rows.start - top) * stride..(rows.end - top) * stride], part.width, &across, left);
+        pass_down(&middle, region.width, 0..region.width, &down, rows.start)
+    }
+
+    /// Since version 13 Pillow begins with the pass that loses most when the height shrinks much more than the width (its PR 9549); before,
+    /// and else, it begins across. Overshoots clipped between the passes make a difference of up to 13 LSB.
+    fn down_first(&self) -> bool {
+        let less_width = self.from.0 as i64 - self.to.0 as i64;
+        let less_height = self.from.1 as i64 - self.to.1 as i64;
+        less_height > 0 && less_height > 2 * less_width
+    }
+}
+
+fn nearest_sources(from: usize, to: usize, first: usize, count: usize) -> Vec<usize> {
+    let step = from as f64 / to as f64;
+    let mut position = step * 0.5;
+    // Pillow adds up the step instead of multiplying; the sums differ in the last bit and that can be a pixel. Nobody waits for a
+    // million additions.
+    if first < 1 << 20 {
+        (0..first).for_each(|_| position += step);
+    } else {
+        position += step * first as f64;
+    }
+    let steps = std::iter::successors(Some(position), |position| Some(position + step));
+    steps.take(count).map(|position| (position as usize).min(from - 1)).collect()
 }
 
 fn triangle(x: f64) -> f64 {
@@ -131,34 +216,6 @@ impl Weights {
     fn of(&self, output: usize) -> (usize, &[i32]) {
         (self.starts[output], &self.values[self.bounds[output]..self.bounds[output + 1]])
     }
-}
-
-fn convolve(image: &Rgb8Image, width: usize, height: usize, region: Region, support: f64, filter: fn(f64) -> f64) -> Vec<u8> {
-    let across = Weights::new(image.width, width, region.left, region.width, support, filter);
-    let down = Weights::new(image.height, height, region.top, region.height, support, filter);
-    if image.width == width {
-        // Pillow leaves an axis alone when its size does not change.
-        return pass_down(&image.pixels, image.width, region.left..region.left + region.width, &down, 0);
-    }
-    if image.height == height {
-        let rows = region.top * image.width * 3..(region.top + region.height) * image.width * 3;
-        return pass_across(&image.pixels[rows], image.width, &across, 0);
-    }
-    if down_first(image, width, height) {
-        let columns = across.span();
-        let middle = pass_down(&image.pixels, image.width, columns.clone(), &down, 0);
-        return pass_across(&middle, columns.len(), &across, columns.start);
-    }
-    let rows = down.span();
-    let middle = pass_across(&image.pixels[rows.start * image.width * 3..rows.end * image.width * 3], image.width, &across, 0);
-    pass_down(&middle, region.width, 0..region.width, &down, rows.start)
-}
-
-/// Since version 13 Pillow begins with the pass that loses most when the height shrinks much more than the width (its PR 9549); before, and
-/// else, it begins across. Overshoots clipped between the passes make a difference of up to 13 LSB.
-fn down_first(image: &Rgb8Image, width: usize, height: usize) -> bool {
-    let (less_width, less_height) = (image.width as i64 - width as i64, image.height as i64 - height as i64);
-    less_height > 0 && less_height > 2 * less_width
 }
 
 /// Filters every row of `pixels`, whose first column is input `origin` of the weights.

@@ -1,0 +1,187 @@
+//! Colours: `PIL.ImageOps` and `PIL.ImageEnhance` to the bit, and torchvision's hue on PIL's HSV.
+
+use crate::image::Rgb8Image;
+use crate::simd::widest;
+
+/// Maps every byte of all channels through one table.
+fn map(image: &mut Rgb8Image, table: &[u8; 256]) {
+    image.pixels.iter_mut().for_each(|byte| *byte = table[usize::from(*byte)]);
+}
+
+fn table(value: impl Fn(u8) -> u8) -> [u8; 256] {
+    std::array::from_fn(|byte| value(byte as u8))
+}
+
+/// Maps every channel through its own table.
+fn map_channels(image: &mut Rgb8Image, tables: &[[u8; 256]; 3]) {
+    for pixel in image.pixels.as_chunks_mut::<3>().0 {
+        for (byte, table) in pixel.iter_mut().zip(tables) {
+            *byte = table[usize::from(*byte)];
+        }
+    }
+}
+
+/// Number of pixels of each value, by channel.
+fn histograms(image: &Rgb8Image) -> [[u64; 256]; 3] {
+    let mut counts = [[0; 256]; 3];
+    for pixel in image.pixels.as_chunks::<3>().0 {
+        for (byte, counts) in pixel.iter().zip(&mut counts) {
+            counts[usize::from(*byte)] += 1;
+        }
+    }
+    counts
+}
+
+/// PIL's `blend`: from `a` (0) to `b` (1) and beyond, in single precision, cut off and not rounded.
+#[inline(always)]
+pub(crate) fn blend(a: u8, b: u8, factor: f32) -> u8 {
+    // `as` clips to 0..=255, which is what PIL does beyond [0, 1] and cannot happen inside.
+    (f32::from(a) + factor * f32::from(i16::from(b) - i16::from(a))) as u8
+}
+
+/// PIL's luma: ITU-R 601 in 16 fractional bits, rounded.
+#[inline(always)]
+fn luma([r, g, b]: [u8; 3]) -> u8 {
+    ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
+}
+
+/// Gray in all three channels (`convert("L")`).
+pub fn grayscale(image: &mut Rgb8Image) {
+    widest(
+        #[inline(always)]
+        || image.pixels.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| *pixel = [luma(*pixel); 3]),
+    );
+}
+
+/// `255 - x` (`ImageOps.invert`).
+pub fn invert(image: &mut Rgb8Image) {
+    image.pixels.iter_mut().for_each(|byte| *byte = 255 - *byte);
+}
+
+/// Keeps the `bits` highest bits of every channel (`ImageOps.posterize`); none are left of 0 bits, all of 8 and more.
+pub fn posterize(image: &mut Rgb8Image, bits: u32) {
+    let mask = 0xFF_u8.checked_shl(8 - bits.min(8)).unwrap_or(0);
+    image.pixels.iter_mut().for_each(|byte| *byte &= mask);
+}
+
+/// Inverts the bytes that are not below `threshold` (`ImageOps.solarize`).
+pub fn solarize(image: &mut Rgb8Image, threshold: f64) {
+    map(image, &table(|byte| if f64::from(byte) < threshold { byte } else { 255 - byte }));
+}
+
+/// Adds `amount` to the bytes below `threshold` (timm's `solarize_add`).
+pub fn solarize_add(image: &mut Rgb8Image, amount: u8, threshold: u8) {
+    map(image, &table(|byte| if byte < threshold { byte.saturating_add(amount) } else { byte }));
+}
+
+/// Stretches every channel to 0..=255 (`ImageOps.autocontrast` without cutoff).
+pub fn autocontrast(image: &mut Rgb8Image) {
+    let tables = histograms(image).map(|counts| {
+        let low = counts.iter().position(|count| *count > 0).unwrap_or(0);
+        let high = counts.iter().rposition(|count| *count > 0).unwrap_or(0);
+        if high <= low {
+            return table(|byte| byte);
+        }
+        let scale = 255.0 / (high - low) as f64;
+        let offset = -(low as f64) * scale;
+        table(|byte| (f64::from(byte) * scale + offset) as u8)
+    });
+    map_channels(image, &tables);
+}
+
+/// Flattens the histogram of every channel (`ImageOps.equalize`).
+pub fn equalize(image: &mut Rgb8Image) {
+    let tables = histograms(image).map(|counts| {
+        let last = counts.iter().rev().find(|count| **count > 0).copied().unwrap_or(0);
+        let step = (counts.iter().sum::<u64>() - last) / 255;
+        if step == 0 {
+            return table(|byte| byte);
+        }
+        let mut sum = step / 2;
+        counts.map(|count| {
+            let level = (sum / step).min(255) as u8;
+            sum += count;
+            level
+        })
+    });
+    map_channels(image, &tables);
+}
+
+/// Scales the brightness: 0 is black, 1 the picture (`ImageEnhance.Brightness`).
+pub fn adjust_brightness(image: &mut Rgb8Image, factor: f64) {
+    map(image, &table(|byte| blend(0, byte, factor as f32)));
+}
+
+/// Scales the distance from the mean gray: 0 is gray, 1 the picture (`ImageEnhance.Contrast`).
+pub fn adjust_contrast(image: &mut Rgb8Image, factor: f64) {
+    let pixels = image.pixels.as_chunks::<3>().0;
+    let sum: u64 = pixels.iter().map(|pixel| u64::from(luma(*pixel))).sum();
+    let mean = (sum as f64 / pixels.len().max(1) as f64 + 0.5) as u8;
+    map(image, &table(|byte| blend(mean, byte, factor as f32)));
+}
+
+/// Scales the saturation: 0 is gray, 1 the picture (`ImageEnhance.Color`).
+pub fn adjust_saturation(image: &mut Rgb8Image, factor: f64) {
+    let factor = factor as f32;
+    widest(
+        #[inline(always)]
+        || {
+            for pixel in image.pixels.as_chunks_mut::<3>().0 {
+                let gray = luma(*pixel);
+                *pixel = pixel.map(|byte| blend(gray, byte, factor));
+            }
+        },
+    );
+}
+
+/// Turns the hue by `turns` of the colour circle, -0.5..=0.5 (torchvision's `adjust_hue` on PIL images, in steps of 1/255).
+pub fn adjust_hue(image: &mut Rgb8Image, turns: f64) {
+    // Cut off towards zero, then modulo 256, as numpy casts.
+    let shift = (turns * 255.0) as i32 as u8;
+    for pixel in image.pixels.as_chunks_mut::<3>().0 {
+        let [hue, saturation, value] = to_hsv(*pixel);
+        *pixel = to_rgb([hue.wrapping_add(shift), saturation, value]);
+    }
+}
+
+/// PIL's conversion, with its mixture of single and double precision.
+fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
+    let (max, min) = (r.max(g).max(b), r.min(g).min(b));
+    if max == min {
+        return [0, 0, max];
+    }
+    let range = f32::from(max - min);
+    let saturation = range / f32::from(max);
+    let [from_r, from_g, from_b] = [r, g, b].map(|channel| f32::from(max - channel) / range);
+    let sixths = if r == max {
+        from_b - from_g
+    } else if g == max {
+        (2.0 + f64::from(from_r) - f64::from(from_b)) as f32
+    } else {
+        (4.0 + f64::from(from_g) - f64::from(from_r)) as f32
+    };
+    let hue = ((f64::from(sixths) / 6.0 + 1.0) % 1.0) as f32;
+    [(f64::from(hue) * 255.0) as u8, (f64::from(saturation) * 255.0) as u8, max]
+}
+
+fn to_rgb([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
+    if saturation == 0 {
+        return [value; 3];
+    }
+    let position = f64::from(hue) * 6.0 / 255.0;
+    let sector = position.floor();
+    let part = (position - sector) as f32;
+    let saturation = (f64::from(saturation) / 255.0) as f32;
+    let scaled = |factor: f64| (f64::from(value) * factor).round() as u8;
+    let p = scaled(1.0 - f64::from(saturation));
+    let q = scaled(1.0 - f64::from(saturation * part));
+    let t = scaled(1.0 - f64::from(saturation) * (1.0 - f64::from(part)));
+    match sector as u8 % 6 {
+        0 => [value, t, p],
+        1 => [q, value, p],
+        2 => [p, value, t],
+        3 => [p, q, value],
+        4 => [t, p, value],
+        _ => [value, p, q],
+    }
+}
