@@ -1,11 +1,13 @@
 //! One error type for the whole library. Every value names the thing it is about: path, tensor, key, device, expected and found.
 
+mod checkpoint;
 mod data;
 mod device;
 mod image;
 mod model;
 mod weights;
 
+pub use checkpoint::CheckpointError;
 pub use data::DataError;
 pub use device::DeviceError;
 pub use image::{ImageError, ImageFault};
@@ -37,6 +39,9 @@ pub enum Error {
     /// Weights that cannot be found, verified, read or applied.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A checkpoint or run folder that cannot be written, read or used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The operating system refused a file.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
@@ -73,6 +78,7 @@ impl Error {
             Self::Device(_) | Self::Model(_) | Self::Argument { .. } => 2,
             Self::Data(_) | Self::Image(_) => 3,
             Self::Weights(_) => 4,
+            Self::Checkpoint(error) => error.exit_code(),
         }
     }
 }
