@@ -91,8 +91,7 @@ impl Disk for System {
 pub fn replace_file(disk: &dyn Disk, path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let folder = parent(path);
     let (temporary, file) = create_beside(disk, path).map_err(Error::io("create a file in", folder))?;
-    let written = write_synced(file, path, write)
-        .and_then(|()| disk.rename(&temporary, path).map_err(Error::io("replace", path)));
+    let written = write_synced(file, path, write).and_then(|()| disk.rename(&temporary, path).map_err(Error::io("replace", path)));
     if written.is_err() {
         // The first error is the one to tell.
         let _ = disk.remove_file(&temporary);

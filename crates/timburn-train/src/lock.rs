@@ -26,7 +26,8 @@ impl FolderLock {
     /// [`CheckpointError::Locked`] while another holder lives; [`Error::Io`].
     pub(crate) fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(LOCK);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::io("open", &path))?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::io("open", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -54,7 +54,10 @@ pub(super) fn load(path: &Path) -> Result<Checkpoint> {
     let bytes = read_file(path, STATE, &manifest)?;
     let stored: StateFile = serde_json::from_slice(&bytes).map_err(|error| damaged(path, format!("{STATE}: {error}")))?;
     if (stored.step, stored.epoch) != (manifest.step, manifest.epoch) {
-        let reason = format!("{MANIFEST} says step {}, epoch {}; {STATE} step {}, epoch {}", manifest.step, manifest.epoch, stored.step, stored.epoch);
+        let reason = format!(
+            "{MANIFEST} says step {}, epoch {}; {STATE} step {}, epoch {}",
+            manifest.step, manifest.epoch, stored.step, stored.epoch
+        );
         return Err(damaged(path, reason));
     }
     let listed: Vec<&str> = manifest.files.keys().filter_map(|file| file.strip_suffix(TENSORS)).collect();

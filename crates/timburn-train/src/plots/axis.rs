@@ -134,8 +134,10 @@ mod tests {
     fn labels_are_round_and_distinct() {
         assert_eq!(labels(0.0, 1.0), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(0.0, 78_000.0), ["0", "20k", "40k", "60k", "80k"]);
-        assert_eq!(labels(87.2, 91.4), ["87", "88", "89", "90", "91"]);
-        for (low, high) in [(0.0, 1e-4), (1e-9, 3e-9), (-3.0, 5.0), (0.0, 2.5e6), (5.0, 5.0), (0.0, 0.0), (f64::NAN, f64::NAN), (-1e300, 1e300)] {
+        assert_eq!(labels(87.2, 91.4), ["88", "89", "90", "91"]);
+        for (low, high) in
+            [(0.0, 1e-4), (1e-9, 3e-9), (-3.0, 5.0), (0.0, 2.5e6), (5.0, 5.0), (0.0, 0.0), (f64::NAN, f64::NAN), (-1e300, 1e300)]
+        {
             let labels = labels(low, high);
             let distinct: std::collections::BTreeSet<&String> = labels.iter().collect();
             assert!(labels.len() >= 2 && labels.len() < 15 && distinct.len() == labels.len(), "{low}..{high}: {labels:?}");

@@ -27,7 +27,8 @@ impl ConfusionMatrix {
         let shown = self.shown();
         let cell = if shown.len() <= 12 { 46.0 } else { (640.0 / shown.len() as f64).max(25.0) };
         let size = if cell > 40.0 { 13.0 } else { 9.5 };
-        let names: Vec<String> = shown.iter().map(|&class| font::fit(self.classes.get(class).map_or("", String::as_str), 12.0, 150.0)).collect();
+        let names: Vec<String> =
+            shown.iter().map(|&class| font::fit(self.classes.get(class).map_or("", String::as_str), 12.0, 150.0)).collect();
         let name_width = names.iter().map(|name| font::width(name, 12.0)).fold(0.0, f64::max);
         let side = cell * shown.len() as f64;
         let (left, top) = (46.0 + name_width, if shown.len() < self.classes.len() { 66.0 } else { 50.0 });
@@ -94,7 +95,7 @@ impl ConfusionMatrix {
         match value {
             0.0 => String::new(),
             value if !self.normalised => format!("{value}"),
-            value if value < 0.5 => "<1".to_owned(),
+            value if value < 1.0 => "<1".to_owned(),
             value => format!("{value:.0}"),
         }
     }

@@ -133,7 +133,10 @@ impl LineChart {
             picture.dot(x, y, 4.5, super::picture::VERMILION);
             let to_the_left = x + 12.0 + font::width(&mark.label, 13.0) > area.right;
             let (x, anchor) = if to_the_left { (x - 10.0, Anchor::End) } else { (x + 10.0, Anchor::Start) };
-            picture.text((x, (y - 10.0).max(area.top + 14.0)), 13.0, anchor, INK, &mark.label);
+            let (width, y) = (font::width(&mark.label, 13.0), (y - 10.0).max(area.top + 14.0));
+            // Curves behind the text would make it hard to read.
+            picture.rect(if to_the_left { x - width } else { x } - 3.0, y - 13.0, width + 6.0, 18.0, super::picture::WHITE);
+            picture.text((x, y), 13.0, anchor, INK, &mark.label);
         }
         picture
     }
@@ -169,10 +172,19 @@ impl LineChart {
     /// The series in pixels, cut at gaps and at the edges, with no more points than can be seen.
     fn pieces(&self, series: &Series, area: &Area, x_axis: &Axis, y_axis: &Axis) -> Vec<Vec<(f64, f64)>> {
         let mut pieces: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
+        let mut outside = false;
         for (x, y) in &series.points {
             let place = area.x(x_axis, *x).zip(area.y(y_axis, *y)).filter(|(x, _)| (area.left - 0.5..=area.right + 0.5).contains(x));
             match (place, pieces.last_mut()) {
-                (Some((x, y)), Some(piece)) => piece.push((x, y.clamp(area.top, area.bottom))),
+                (Some((x, y)), Some(piece)) => {
+                    let was_outside = std::mem::replace(&mut outside, y < area.top - 0.5 || y > area.bottom + 0.5);
+                    // The first point beyond an edge ends the curve there, the others would draw along the edge.
+                    if !(outside && was_outside) {
+                        piece.push((x, y.clamp(area.top, area.bottom)));
+                    } else if !piece.is_empty() {
+                        pieces.push(Vec::new());
+                    }
+                }
                 _ => pieces.push(Vec::new()),
             }
         }
@@ -196,7 +208,9 @@ fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let mut thinned: Vec<(f64, f64)> = Vec::new();
     for column in points.chunk_by(|a, b| (2.0 * a.0).floor() == (2.0 * b.0).floor()) {
         let extremes = |index: usize| column.get(index).copied();
-        let order = |a: &usize, b: &usize| extremes(*a).map(|point| point.1).partial_cmp(&extremes(*b).map(|point| point.1)).unwrap_or(std::cmp::Ordering::Equal);
+        let order = |a: &usize, b: &usize| {
+            extremes(*a).map(|point| point.1).partial_cmp(&extremes(*b).map(|point| point.1)).unwrap_or(std::cmp::Ordering::Equal)
+        };
         let mut kept = [Some(0), (0..column.len()).min_by(order), (0..column.len()).max_by(order), column.len().checked_sub(1)];
         kept.sort_unstable();
         let mut before = None;

@@ -46,11 +46,35 @@ pub(super) enum Anchor {
 /// A shape; coordinates from the top left, in pixels at scale 1.
 #[derive(Debug, Clone)]
 pub(super) enum Shape {
-    Rect { x: f64, y: f64, width: f64, height: f64, color: Color },
-    Line { points: Vec<(f64, f64)>, width: f64, color: Color, dashed: bool },
-    Dot { x: f64, y: f64, radius: f64, color: Color },
+    Rect {
+        x: f64,
+        y: f64,
+        width: f64,
+        height: f64,
+        color: Color,
+    },
+    Line {
+        points: Vec<(f64, f64)>,
+        width: f64,
+        color: Color,
+        dashed: bool,
+    },
+    Dot {
+        x: f64,
+        y: f64,
+        radius: f64,
+        color: Color,
+    },
     /// The position is on the baseline. Upright text runs to the right, turned text upwards.
-    Text { x: f64, y: f64, size: f64, anchor: Anchor, turned: bool, color: Color, text: String },
+    Text {
+        x: f64,
+        y: f64,
+        size: f64,
+        anchor: Anchor,
+        turned: bool,
+        color: Color,
+        text: String,
+    },
 }
 
 /// A chart laid out, to be written as SVG or PNG.

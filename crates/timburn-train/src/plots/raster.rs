@@ -40,7 +40,8 @@ pub(super) fn render(picture: &Picture, scale: f64) -> Result<Vec<u8>> {
 }
 
 fn encode(canvas: &Canvas, width: u32, height: u32) -> Result<Vec<u8>> {
-    let failed = |error: png::EncodingError| Error::Argument { name: "picture", value: format!("{width}×{height}"), expected: error.to_string() };
+    let failed =
+        |error: png::EncodingError| Error::Argument { name: "picture", value: format!("{width}×{height}"), expected: error.to_string() };
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);

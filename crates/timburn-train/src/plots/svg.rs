@@ -35,7 +35,10 @@ pub(super) fn render(picture: &Picture) -> String {
                 };
                 let turn = if *turned { format!(" transform=\"rotate(-90 {x:.2} {y:.2})\"") } else { String::new() };
                 let (color, text) = (hex(*color), escape(text));
-                writeln!(svg, "<text x=\"{x:.2}\" y=\"{y:.2}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{color}\"{turn}>{text}</text>")
+                writeln!(
+                    svg,
+                    "<text x=\"{x:.2}\" y=\"{y:.2}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{color}\"{turn}>{text}</text>"
+                )
             }
         };
     }

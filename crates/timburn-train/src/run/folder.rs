@@ -67,7 +67,9 @@ impl RunFolder {
             let old = path.join(name);
             disk::remove_tree(&*disk, &old).map_err(Error::io("remove", &old))?;
         }
-        disk::replace_file(&*disk, &path.join(RECIPE), |out| out.write_all(recipe.as_bytes()).map_err(Error::io("write", path.join(RECIPE))))?;
+        disk::replace_file(&*disk, &path.join(RECIPE), |out| {
+            out.write_all(recipe.as_bytes()).map_err(Error::io("write", path.join(RECIPE)))
+        })?;
         Self::open(path, disk, lock, environment)
     }
 

@@ -115,7 +115,10 @@ impl FaultyDisk {
     }
 
     fn renamed(&self, from: &Path, to: &Path) {
-        let moved = |path: &PathBuf| path.strip_prefix(from).map_or_else(|_| path.clone(), |rest| if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) });
+        let moved = |path: &PathBuf| {
+            path.strip_prefix(from)
+                .map_or_else(|_| path.clone(), |rest| if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) })
+        };
         let mut state = self.state.lock().unwrap();
         state.unsynced = state.unsynced.iter().map(moved).collect();
         state.names = state
