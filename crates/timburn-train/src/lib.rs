@@ -1,5 +1,17 @@
-//! The methods of training, each a pure function or a small state machine that a loop calls: nothing here reads files, starts threads or
-//! knows of a recipe.
+//! Training: a recipe in, a trained model and its evidence out.
+//!
+//! | to do this | start at |
+//! |---|---|
+//! | train with a recipe | [`Recipe`], [`Trainer`] |
+//! | write a loop of one's own | [`Learner`], or its parts: [`Loss`], [`Optimizer`], [`Schedule`], [`Ema`], [`ParameterGradients`] |
+//! | score a model | [`Evaluator`], [`Metrics`] |
+//! | find a learning rate | [`find_lr`] |
+//! | save and resume a run that may be killed at any instant | [`CheckpointStore`] |
+//! | keep what a run leaves behind: recipe, environment, metrics, bad files | [`RunFolder`] |
+//! | let TensorBoard show it | [`EventWriter`] |
+//! | draw curves, a confusion matrix, a reliability diagram | [`plots`] |
+//!
+//! The parts are pure functions or small state machines that know of no recipe, file or thread:
 //!
 //! ```
 //! use burn::module::Module;
@@ -25,17 +37,23 @@
 //! # }
 //! ```
 
+pub mod checkpoint;
 pub mod ema;
 pub mod gradients;
+mod lock;
 pub mod loss;
 pub mod lr_finder;
 pub mod metrics;
 pub mod optimizer;
+pub mod plots;
 pub mod precision;
+pub mod recipe;
+pub mod run;
 pub mod schedule;
-
 mod tensors;
+pub mod trainer;
 
+pub use checkpoint::{Checkpoint, CheckpointStore};
 pub use ema::{Ema, EmaConfig};
 pub use gradients::{Accumulator, Clip, ParameterGradients};
 pub use loss::{Loss, LossConfig, Reduction, Targets};
@@ -43,4 +61,7 @@ pub use lr_finder::LrFinder;
 pub use metrics::{Metrics, Report};
 pub use optimizer::{Group, Groups, Optimizer, OptimizerConfig, StepParams};
 pub use precision::{LossScale, Precision};
+pub use recipe::Recipe;
+pub use run::{EventWriter, RunFolder};
 pub use schedule::{Rates, Schedule, ScheduleConfig};
+pub use trainer::{Evaluator, Learner, Observer, Outcome, StopFlag, TrainData, Trainer, find_lr};

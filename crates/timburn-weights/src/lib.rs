@@ -26,4 +26,4 @@ pub use layout::Layout;
 pub use pretrained::embedded;
 pub use pretrained::{from_file, pretrained, pretrained_bundle, resolve};
 pub use read::{read_contents, read_weights};
-pub use write::{Precision, write_safetensors};
+pub use write::{Precision, encode_safetensors, write_safetensors};

@@ -1,12 +1,12 @@
 //! Tensors to a safetensors file that PyTorch loads with `strict=True`: whole or not at all.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use half::{bf16, f16};
 use serde_json::json;
+use timburn_core::disk::{self, System};
 use timburn_core::{Error, Result, WeightsError};
 use timburn_models::{StateDict, WeightDtype, WeightTensor};
 
@@ -50,43 +50,44 @@ pub fn write_safetensors(
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
     let path = path.as_ref();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".timburn-").suffix(".incomplete");
-    #[cfg(unix)]
-    {
-        // As any other file: what the umask leaves, not the 0600 of temporary files.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    // Dropped on any error, which removes it.
-    let temporary = builder.tempfile_in(folder).map_err(Error::io("create a file in", folder))?;
-    let write_failed = || Error::io("write", path);
+    disk::replace_file(&System, path, |out| write_tensors(dict, out, path, |tensor| precision.of(tensor), metadata))
+}
 
+/// Writes `dict` as safetensors to `out`, every tensor in the type it has: [`read::safetensors`](crate::read::safetensors) gives the same
+/// bytes back. One tensor at a time is in memory. `path` is for messages.
+///
+/// # Errors
+/// [`Error::Io`] when `out` fails; [`WeightsError::Corrupt`] for a tensor that cannot be read.
+pub fn encode_safetensors(dict: &StateDict, out: &mut dyn Write, path: &Path, metadata: &BTreeMap<String, String>) -> Result<()> {
+    write_tensors(dict, out, path, |tensor| tensor.dtype, metadata)
+}
+
+fn write_tensors(
+    dict: &StateDict,
+    out: &mut dyn Write,
+    path: &Path,
+    stored: impl Fn(&WeightTensor) -> WeightDtype,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let write_failed = || Error::io("write", path);
     let mut order: Vec<(&String, &WeightTensor, WeightDtype)> =
-        dict.tensors.iter().map(|(key, tensor)| (key, tensor, precision.of(tensor))).collect();
+        dict.tensors.iter().map(|(key, tensor)| (key, tensor, stored(tensor))).collect();
     // Widest first, which aligns every tensor to its own width.
     order.sort_by_key(|(key, _, dtype)| (std::cmp::Reverse(dtype.size()), key.as_str()));
 
-    let mut file = BufWriter::with_capacity(1 << 20, temporary.as_file());
-    write_header(&mut file, &order, metadata).map_err(write_failed())?;
+    write_header(out, &order, metadata).map_err(write_failed())?;
     for (key, tensor, dtype) in &order {
         let bytes = encode(tensor, *dtype).map_err(|reason| {
             let reason = format!("tensor `{key}`: {reason}; nothing was written to {}", path.display());
             WeightsError::Corrupt { name: dict.name.clone(), reason }
         })?;
-        file.write_all(&bytes).map_err(write_failed())?;
+        out.write_all(&bytes).map_err(write_failed())?;
     }
-    file.flush().map_err(write_failed())?;
-    drop(file);
-    temporary.as_file().sync_all().map_err(write_failed())?;
-    temporary.persist(path).map_err(|error| Error::io("replace", path)(error.error))?;
-    sync_folder(folder);
     Ok(())
 }
 
 fn write_header(
-    file: &mut impl Write,
+    file: &mut dyn Write,
     order: &[(&String, &WeightTensor, WeightDtype)],
     metadata: &BTreeMap<String, String>,
 ) -> io::Result<()> {
@@ -134,11 +135,4 @@ fn encode(tensor: &WeightTensor, dtype: WeightDtype) -> Result<Vec<u8>, String> 
         }
     }
     Ok(bytes)
-}
-
-/// Makes the new name last through a power cut. Some file systems cannot, and the data itself is safe by then: no error.
-pub(crate) fn sync_folder(folder: &Path) {
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
 }

@@ -1,5 +1,6 @@
 //! One error type for the whole library. Every value names the thing it is about: path, tensor, key, device, expected and found.
 
+mod checkpoint;
 mod data;
 mod device;
 mod image;
@@ -7,6 +8,7 @@ mod model;
 mod train;
 mod weights;
 
+pub use checkpoint::CheckpointError;
 pub use data::DataError;
 pub use device::DeviceError;
 pub use image::{ImageError, ImageFault};
@@ -42,6 +44,9 @@ pub enum Error {
     /// Training that cannot go on.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// A checkpoint or run folder that cannot be written, read or used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The operating system refused a file.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
@@ -79,6 +84,7 @@ impl Error {
             Self::Data(_) | Self::Image(_) => 3,
             Self::Weights(_) => 4,
             Self::Train(_) => 5,
+            Self::Checkpoint(error) => error.exit_code(),
         }
     }
 }

@@ -70,6 +70,15 @@ pub fn from_static(bytes: &'static [u8], name: &str) -> Result<Contents> {
     from_source(Source::Static(bytes), name)
 }
 
+/// The tensors and metadata of safetensors bytes under exactly the keys they were written with; `name` is for messages.
+///
+/// # Errors
+/// [`WeightsError::Corrupt`].
+pub fn safetensors(bytes: impl Into<Arc<[u8]>>, name: &str) -> Result<Contents> {
+    let contents = safetensors::read(Source::Shared(bytes.into()), name);
+    Ok(contents.map_err(|reason| WeightsError::Corrupt { name: name.to_owned(), reason })?)
+}
+
 /// The tensors and metadata of safetensors bytes at hand; `name` is for messages.
 ///
 /// # Errors
