@@ -51,3 +51,33 @@ pub(crate) fn bar(total: u64, template: &str) -> ProgressBar {
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
+
+/// Draws the bar of a download, if there is one.
+#[derive(Default)]
+pub(crate) struct DownloadBar(std::sync::OnceLock<indicatif::ProgressBar>);
+
+impl DownloadBar {
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = self.0.get() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl timburn_weights::Progress for DownloadBar {
+    fn start(&self, name: &str, done: u64, total: Option<u64>) {
+        let bar = self
+            .0
+            .get_or_init(|| bar(total.unwrap_or(0), "{msg} {bar:30} {bytes}/{total_bytes}, {binary_bytes_per_sec}, {eta} left"));
+        bar.set_message(name.to_owned());
+        bar.set_position(done);
+        // The rate is that of this transfer, not of the bytes an earlier one left.
+        bar.reset_eta();
+    }
+
+    fn advance(&self, bytes: u64) {
+        if let Some(bar) = self.0.get() {
+            bar.inc(bytes);
+        }
+    }
+}

@@ -7,7 +7,7 @@ use timburn_core::{Error, Result, open_device};
 use timburn_infer::{Guess, Prediction, Predictor};
 use timburn_weights::{HubOptions, resolve};
 
-use crate::output;
+use crate::output::{self, DownloadBar};
 
 /// Name a picture's most probable classes.
 ///
@@ -159,34 +159,4 @@ const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif"
 fn looks_like_a_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
     EXTENSIONS.contains(&extension.as_str())
-}
-
-/// Draws the bar of a download, if there is one.
-#[derive(Default)]
-struct DownloadBar(std::sync::OnceLock<indicatif::ProgressBar>);
-
-impl DownloadBar {
-    fn clear(&self) {
-        if let Some(bar) = self.0.get() {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl timburn_weights::Progress for DownloadBar {
-    fn start(&self, name: &str, done: u64, total: Option<u64>) {
-        let bar = self
-            .0
-            .get_or_init(|| output::bar(total.unwrap_or(0), "{msg} {bar:30} {bytes}/{total_bytes}, {binary_bytes_per_sec}, {eta} left"));
-        bar.set_message(name.to_owned());
-        bar.set_position(done);
-        // The rate is that of this transfer, not of the bytes an earlier one left.
-        bar.reset_eta();
-    }
-
-    fn advance(&self, bytes: u64) {
-        if let Some(bar) = self.0.get() {
-            bar.inc(bytes);
-        }
-    }
 }

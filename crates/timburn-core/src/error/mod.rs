@@ -1,6 +1,7 @@
 //! One error type for the whole library. Every value names the thing it is about: path, tensor, key, device, expected and found.
 
 mod checkpoint;
+mod config;
 mod data;
 mod device;
 mod image;
@@ -9,6 +10,7 @@ mod train;
 mod weights;
 
 pub use checkpoint::CheckpointError;
+pub use config::ConfigError;
 pub use data::DataError;
 pub use device::DeviceError;
 pub use image::{ImageError, ImageFault};
@@ -32,6 +34,9 @@ pub enum Error {
     /// A model or class list that does not exist or cannot be built as asked.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A configuration that says something impossible.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A data set that cannot be used as it is.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -80,7 +85,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Io { .. } | Self::Device(DeviceError::Failed { .. }) => 1,
-            Self::Device(_) | Self::Model(_) | Self::Argument { .. } => 2,
+            Self::Config(_) | Self::Device(_) | Self::Model(_) | Self::Argument { .. } => 2,
             Self::Data(_) | Self::Image(_) => 3,
             Self::Weights(_) => 4,
             Self::Train(_) => 5,

@@ -1,0 +1,111 @@
+//! A model's score on a data set.
+
+use burn::tensor::activation::{log_sigmoid, log_softmax};
+use burn::tensor::{Device, Tensor};
+use timburn_core::Result;
+use timburn_data::loader::{Loader, Normalization};
+use timburn_models::{ImageModel, autocast};
+
+use crate::loss::{Loss, Reduction, Targets};
+use crate::metrics::{Metrics, Report};
+use crate::precision::Precision;
+use crate::recipe::TestTime;
+use crate::tensors::host;
+
+/// How a model is scored.
+#[derive(Debug, Clone)]
+pub struct Evaluator<'a> {
+    /// The pictures, in order. Samples that repeat others only to fill the last rank's batch are not counted.
+    pub loader: &'a Loader,
+    /// What the model's input needs.
+    pub normalization: Normalization,
+    /// Also the mean of this loss, if given.
+    pub loss: Option<&'a Loss>,
+    /// Views whose probabilities are averaged.
+    pub test_time: TestTime,
+    /// Accuracies among the k best.
+    pub top: &'a [usize],
+    /// Element type of convolutions and linear layers.
+    pub precision: Precision,
+}
+
+impl Evaluator<'_> {
+    /// Scores `model`, which is on `device`, in evaluation mode and without autodiff. `progress` is called with the number of samples of
+    /// each batch.
+    ///
+    /// # Errors
+    /// The loader's; [`TrainError::NonFinite`](timburn_core::error::TrainError::NonFinite) with the samples whose logits are not finite.
+    pub fn score<M: ImageModel>(&self, model: &M, device: &Device, progress: &mut dyn FnMut(usize)) -> Result<Report> {
+        let classes = model.num_classes();
+        let mut metrics = Metrics::new(classes, self.top);
+        let mut left = self.loader.samples() - self.loader.padding();
+        for batch in self.loader.epoch(0) {
+            let mut batch = batch?;
+            let bad = batch.bad.len();
+            if left < batch.len() + bad {
+                batch.truncate(left.saturating_sub(bad));
+            }
+            left = left.saturating_sub(batch.len() + bad);
+            if !batch.is_empty() {
+                let logits = self.logits(model, batch.images(&self.normalization, device)?);
+                if let Some(loss) = self.loss {
+                    let targets = Targets::classes(&batch.labels, classes.max(2), device)?;
+                    let value = host(loss.forward(logits.clone(), targets, Reduction::Mean)?)?;
+                    metrics.add_loss(f64::from(value.first().copied().unwrap_or(f32::NAN)), batch.len());
+                }
+                metrics.add(&host(logits)?, &batch.labels).map_err(|error| super::name_samples(error, &batch, self.loader))?;
+            }
+            progress(batch.len() + bad);
+        }
+        Ok(metrics.report())
+    }
+
+    /// `[n, 3, h, w]` → logits, or what acts like them: the logarithm of the averaged probabilities.
+    fn logits<M: ImageModel>(&self, model: &M, images: Tensor<4>) -> Tensor<2> {
+        let forward = |images| autocast(self.precision.dtype(), || model.forward(images));
+        match self.test_time {
+            TestTime::None => forward(images),
+            TestTime::Flip => {
+                let mirrored = forward(images.clone().flip([3]));
+                average(forward(images), mirrored)
+            }
+        }
+    }
+}
+
+/// Logits whose softmax (sigmoid, for one logit) is the mean of those of `a` and `b`.
+fn average(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    if a.dims()[1] == 1 {
+        // log(p / (1 - p)) of the mean probability, from logarithms alone: log(Σ σ(x)) - log(Σ σ(-x)).
+        let positive = log_add(log_sigmoid(a.clone()), log_sigmoid(b.clone()));
+        return positive - log_add(log_sigmoid(-a), log_sigmoid(-b));
+    }
+    log_add(log_softmax(a, 1), log_softmax(b, 1)) - std::f64::consts::LN_2
+}
+
+/// `log(e^a + e^b)`.
+fn log_add(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    let larger = a.clone().max_pair(b.clone());
+    larger + (-(a - b).abs()).exp().log1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averaged_logits_give_averaged_probabilities() {
+        use burn::tensor::activation::{sigmoid, softmax};
+        let device = Device::flex();
+        let a = Tensor::<2>::from_data([[2.0, -1.0, 30.0], [0.0, 0.5, -0.5]], &device);
+        let b = Tensor::<2>::from_data([[1.0, 3.0, -40.0], [-2.0, 0.0, 4.0]], &device);
+        let expected = (softmax(a.clone(), 1) + softmax(b.clone(), 1)) / 2.0;
+        let found = softmax(average(a, b), 1);
+        let error = host((found - expected).abs().max()).unwrap()[0];
+        assert!(error < 1e-6, "{error}");
+        let (a, b) = (Tensor::<2>::from_data([[2.0], [-50.0]], &device), Tensor::<2>::from_data([[-1.0], [60.0]], &device));
+        let expected = (sigmoid(a.clone()) + sigmoid(b.clone())) / 2.0;
+        let error = host((sigmoid(average(a, b)) - expected).abs().max()).unwrap()[0];
+        assert!(error < 1e-6, "{error}");
+    }
+}
