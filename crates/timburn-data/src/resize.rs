@@ -72,7 +72,7 @@ impl Scaling {
     }
 
     /// Support and kernel of the filter; none for nearest.
-    fn kernel(&self) -> Option<(f64, fn(f64) -> f64)> {
+    fn kernel(&self) -> Option<(f64, Kernel)> {
         match self.filter {
             Interpolation::Nearest => None,
             Interpolation::Bilinear => Some((1.0, triangle)),
@@ -105,7 +105,7 @@ impl Scaling {
         picked.flatten().collect()
     }
 
-    fn convolve(&self, part: &Rgb8Image, (left, top): (usize, usize), support: f64, filter: fn(f64) -> f64) -> Vec<u8> {
+    fn convolve(&self, part: &Rgb8Image, (left, top): (usize, usize), support: f64, filter: Kernel) -> Vec<u8> {
         let (region, stride) = (self.region, part.width * 3);
         let across = Weights::new(self.from.0, self.to.0, region.left, region.width, support, filter);
         let down = Weights::new(self.from.1, self.to.1, region.top, region.height, support, filter);
@@ -151,6 +151,9 @@ fn nearest_sources(from: usize, to: usize, first: usize, count: usize) -> Vec<us
     steps.take(count).map(|position| (position as usize).min(from - 1)).collect()
 }
 
+/// Weight at a distance from the centre.
+type Kernel = fn(f64) -> f64;
+
 fn triangle(x: f64) -> f64 {
     (1.0 - x.abs()).max(0.0)
 }
@@ -184,7 +187,7 @@ struct Weights {
 
 impl Weights {
     /// For the outputs `first..first + count` of `to`, over `from` inputs.
-    fn new(from: usize, to: usize, first: usize, count: usize, support: f64, filter: fn(f64) -> f64) -> Self {
+    fn new(from: usize, to: usize, first: usize, count: usize, support: f64, filter: Kernel) -> Self {
         let scale = from as f64 / to as f64;
         let filter_scale = scale.max(1.0);
         let support = support * filter_scale;

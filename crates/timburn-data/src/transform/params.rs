@@ -113,7 +113,7 @@ impl<'de, T> Visitor<'de> for Numbers<T> {
 }
 
 fn whole(value: f64) -> Option<usize> {
-    (value >= 0.0 && value <= 1e9 && value.fract() == 0.0).then_some(value as usize)
+    ((0.0..=1e9).contains(&value) && value.fract() == 0.0).then_some(value as usize)
 }
 
 impl<'de> Deserialize<'de> for Size {

@@ -160,7 +160,9 @@ fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     } else {
         (4.0 + f64::from(from_g) - f64::from(from_r)) as f32
     };
-    let hue = ((f64::from(sixths) / 6.0 + 1.0) % 1.0) as f32;
+    // Modulo 1 of what lies between 0.8 and 2: the subtraction is exact.
+    let turns = f64::from(sixths) / 6.0 + 1.0;
+    let hue = (if turns >= 1.0 { turns - 1.0 } else { turns }) as f32;
     [(f64::from(hue) * 255.0) as u8, (f64::from(saturation) * 255.0) as u8, max]
 }
 
@@ -169,14 +171,19 @@ fn to_rgb([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
         return [value; 3];
     }
     let position = f64::from(hue) * 6.0 / 255.0;
-    let sector = position.floor();
-    let part = (position - sector) as f32;
+    // Rounded through integers: the functions for it are calls where the processor's newer instructions are not taken for granted.
+    let sector = position as u8;
+    let part = (position - f64::from(sector)) as f32;
     let saturation = (f64::from(saturation) / 255.0) as f32;
-    let scaled = |factor: f64| (f64::from(value) * factor).round() as u8;
+    let scaled = |factor: f64| {
+        let exact = f64::from(value) * factor;
+        let whole = exact as u8;
+        whole.saturating_add(u8::from(exact - f64::from(whole) >= 0.5))
+    };
     let p = scaled(1.0 - f64::from(saturation));
     let q = scaled(1.0 - f64::from(saturation * part));
     let t = scaled(1.0 - f64::from(saturation) * (1.0 - f64::from(part)));
-    match sector as u8 % 6 {
+    match sector % 6 {
         0 => [value, t, p],
         1 => [q, value, p],
         2 => [p, value, t],

@@ -31,13 +31,14 @@ impl FillMode {
             Self::Reflect => position.rem_euclid(2.0 * size as f64),
             Self::Wrap => position.rem_euclid(last.max(1.0)),
         };
-        let floor = position.floor();
+        // Not negative after the folding.
+        let floor = position as i64;
         let index = |offset: i64| {
-            let pixel = (floor as i64 + offset).rem_euclid(2 * size as i64);
+            let pixel = (floor + offset).rem_euclid(2 * size as i64);
             let pixel = if pixel < size as i64 { pixel } else { 2 * size as i64 - 1 - pixel };
-            (if self == Self::Reflect { pixel } else { (floor as i64 + offset).clamp(0, size as i64 - 1) }) as usize
+            (if self == Self::Reflect { pixel } else { (floor + offset).clamp(0, size as i64 - 1) }) as usize
         };
-        Some(([index(0), index(1)], position - floor))
+        Some(([index(0), index(1)], position - floor as f64))
     }
 }
 
@@ -75,9 +76,11 @@ pub fn keras_affine(image: &Rgb8Image, parameters: KerasAffine, mode: FillMode, 
         let ([x0, x1], dx) = mode.neighbours(x, image.width)?;
         let ([y0, y1], dy) = mode.neighbours(y, image.height)?;
         let [upper, lower] = [y0, y1].map(|y| &pixels[y * image.width..][..image.width]);
+        let [a, b, c, d] = [upper[x0], upper[x1], lower[x0], lower[x1]].map(|pixel| pixel.map(f64::from));
         Some(std::array::from_fn(|channel| {
-            let line = |row: &[[u8; 3]]| f64::from(row[x0][channel]) * (1.0 - dx) + f64::from(row[x1][channel]) * dx;
-            (line(upper) * (1.0 - dy) + line(lower) * dy).round_ties_even() as u8
+            let top = a[channel] * (1.0 - dx) + b[channel] * dx;
+            let bottom = c[channel] * (1.0 - dx) + d[channel] * dx;
+            (top * (1.0 - dy) + bottom * dy).round_ties_even() as u8
         }))
     };
     let mut out = Vec::with_capacity(image.pixels.len());

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::geometry::{horizontal_flip, vertical_flip};
 use crate::image::Rgb8Image;
+use crate::simd::widest;
 
 /// How a warp reads between the pixels. Nothing is averaged when shrinking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,23 +91,34 @@ pub fn warp(image: &Rgb8Image, matrix: [f64; 6], sampling: Sampling, fill: [u8; 
 
 /// [`warp`] into another size.
 pub(crate) fn warp_to(image: &Rgb8Image, width: usize, height: usize, m: [f64; 6], sampling: Sampling, fill: [u8; 3]) -> Rgb8Image {
-    let mut pixels = Vec::with_capacity(width * height * 3);
+    let mut out = Rgb8Image { width, height, pixels: vec![0; width * height * 3] };
     if image.width > 0 && image.height > 0 {
         match sampling {
-            Sampling::Nearest => nearest(image, width, height, m, fill, &mut pixels),
-            Sampling::Bilinear => at_centers(width, height, m, &mut pixels, |x, y| bilinear(image, x, y).unwrap_or(fill)),
-            Sampling::Bicubic => at_centers(width, height, m, &mut pixels, |x, y| bicubic(image, x, y).unwrap_or(fill)),
+            Sampling::Nearest => {
+                out.pixels.clear();
+                nearest(image, width, height, m, fill, &mut out.pixels);
+            }
+            Sampling::Bilinear => widest(
+                #[inline(always)]
+                || at_centers(&mut out, m, |x, y| bilinear(image, x, y).unwrap_or(fill)),
+            ),
+            Sampling::Bicubic => widest(
+                #[inline(always)]
+                || at_centers(&mut out, m, |x, y| bicubic(image, x, y).unwrap_or(fill)),
+            ),
         }
     }
-    pixels.resize(width * height * 3, 0);
-    Rgb8Image { width, height, pixels }
+    out
 }
 
-fn at_centers(width: usize, height: usize, [a, b, c, d, e, f]: [f64; 6], pixels: &mut Vec<u8>, pixel: impl Fn(f64, f64) -> [u8; 3]) {
-    for y in 0..height {
+#[inline(always)]
+fn at_centers(out: &mut Rgb8Image, [a, b, c, d, e, f]: [f64; 6], pixel: impl Fn(f64, f64) -> [u8; 3]) {
+    for (y, row) in out.pixels.chunks_exact_mut((out.width * 3).max(1)).enumerate() {
         let y = y as f64 + 0.5;
-        let row = (0..width).map(|x| x as f64 + 0.5).map(|x| pixel(a * x + b * y + c, d * x + e * y + f));
-        row.for_each(|pixel| pixels.extend_from_slice(&pixel));
+        for (x, out) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+            let x = x as f64 + 0.5;
+            *out = pixel(a * x + b * y + c, d * x + e * y + f);
+        }
     }
 }
 
@@ -165,40 +177,54 @@ fn neighbours<const N: usize>(position: f64, size: usize, before: i64) -> Option
         return None;
     }
     let position = position - 0.5;
-    let floor = position.floor();
-    let indices = std::array::from_fn(|offset| (floor as i64 - before + offset as i64).clamp(0, size as i64 - 1) as usize);
-    Some((indices, position - floor))
+    // The floor of what is above -1.
+    let floor = position as i64 - i64::from(position < 0.0);
+    let indices = std::array::from_fn(|offset| (floor - before + offset as i64).clamp(0, size as i64 - 1) as usize);
+    Some((indices, position - floor as f64))
+}
+
+/// The pixels of a row at these columns.
+#[inline(always)]
+fn picked<const N: usize>(image: &Rgb8Image, y: usize, columns: [usize; N]) -> [[f64; 3]; N] {
+    let row = &image.pixels.as_chunks::<3>().0[y * image.width..][..image.width];
+    columns.map(
+        #[inline(always)]
+        |x| row[x].map(f64::from),
+    )
 }
 
 #[inline(always)]
 fn bilinear(image: &Rgb8Image, x: f64, y: f64) -> Option<[u8; 3]> {
-    let ([x0, x1], dx) = neighbours::<2>(x, image.width, 0)?;
+    let (columns, dx) = neighbours::<2>(x, image.width, 0)?;
     let ([y0, y1], dy) = neighbours::<2>(y, image.height, 0)?;
-    let pixels = image.pixels.as_chunks::<3>().0;
-    let (upper, lower) = (&pixels[y0 * image.width..][..image.width], &pixels[y1 * image.width..][..image.width]);
-    let line = |a: f64, b: f64, d: f64| a + (b - a) * d;
-    Some(std::array::from_fn(|channel| {
-        let value = |row: &[[u8; 3]], x: usize| f64::from(row[x][channel]);
-        let top = line(value(upper, x0), value(upper, x1), dx);
-        let bottom = line(value(lower, x0), value(lower, x1), dx);
-        line(top, bottom, dy) as u8
-    }))
+    let ([a, b], [c, d]) = (picked(image, y0, columns), picked(image, y1, columns));
+    let mut pixel = [0; 3];
+    for channel in 0..3 {
+        let top = a[channel] + (b[channel] - a[channel]) * dx;
+        let bottom = c[channel] + (d[channel] - c[channel]) * dx;
+        pixel[channel] = (top + (bottom - top) * dy) as u8;
+    }
+    Some(pixel)
 }
 
 #[inline(always)]
 fn bicubic(image: &Rgb8Image, x: f64, y: f64) -> Option<[u8; 3]> {
     let (columns, dx) = neighbours::<4>(x, image.width, 1)?;
     let (rows, dy) = neighbours::<4>(y, image.height, 1)?;
-    let pixels = image.pixels.as_chunks::<3>().0;
-    let cubic = |[a, b, c, d]: [f64; 4], t: f64| {
+    let lines = rows.map(
+        #[inline(always)]
+        |y| cubic(picked(image, y, columns), dx),
+    );
+    Some(cubic(lines, dy).map(|value| value as u8))
+}
+
+#[inline(always)]
+fn cubic([a, b, c, d]: [[f64; 3]; 4], t: f64) -> [f64; 3] {
+    let mut values = [0.0; 3];
+    for channel in 0..3 {
+        let (a, b, c, d) = (a[channel], b[channel], c[channel], d[channel]);
         let (p2, p3, p4) = (-a + c, 2.0 * (a - b) + c - d, -a + b - c + d);
-        b + t * (p2 + t * (p3 + t * p4))
-    };
-    Some(std::array::from_fn(|channel| {
-        let lines = rows.map(|y| {
-            let row = &pixels[y * image.width..][..image.width];
-            cubic(columns.map(|x| f64::from(row[x][channel])), dx)
-        });
-        cubic(lines, dy) as u8
-    }))
+        values[channel] = b + t * (p2 + t * (p3 + t * p4));
+    }
+    values
 }
