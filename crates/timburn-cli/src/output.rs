@@ -66,9 +66,8 @@ impl DownloadBar {
 
 impl timburn_weights::Progress for DownloadBar {
     fn start(&self, name: &str, done: u64, total: Option<u64>) {
-        let bar = self
-            .0
-            .get_or_init(|| bar(total.unwrap_or(0), "{msg} {bar:30} {bytes}/{total_bytes}, {binary_bytes_per_sec}, {eta} left"));
+        let bar =
+            self.0.get_or_init(|| bar(total.unwrap_or(0), "{msg} {bar:30} {bytes}/{total_bytes}, {binary_bytes_per_sec}, {eta} left"));
         bar.set_message(name.to_owned());
         bar.set_position(done);
         // The rate is that of this transfer, not of the bytes an earlier one left.

@@ -5,7 +5,7 @@ use timburn_core::seed::Draws;
 use timburn_core::{Error, Result};
 
 use super::crop::center_scaling;
-use super::{Normalize, Transform, ops};
+use super::{Normalize, Size, Transform, ops};
 use crate::image::{Region, Rgb8Image};
 use crate::resize::{Scaling, resize};
 
@@ -69,6 +69,27 @@ impl Pipeline {
             }
         }
         Ok(Self { steps, normalization })
+    }
+
+    /// The same list for pictures of another size: the last step that sets it makes squares of `size` pixels. For recipes whose pictures grow.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a size out of range, or when no step sets a size.
+    pub fn with_size(mut self, size: usize) -> Result<Self> {
+        let side = Size::Side(size);
+        let sized = self.steps.iter_mut().rev().find_map(|step| match step {
+            Transform::RandomResizedCrop(step) => Some(&mut step.size),
+            Transform::RandomCrop(step) => Some(&mut step.size),
+            Transform::CenterCrop(step) => Some(&mut step.size),
+            _ => None,
+        });
+        let Some(sized) = sized else {
+            let expected = "a list with a crop, whose size can be set".into();
+            return Err(Error::Argument { name: "size", value: size.to_string(), expected });
+        };
+        *sized = side;
+        self.steps.iter().try_for_each(Transform::validate)?;
+        Ok(self)
     }
 
     /// The steps on pixels, in order.

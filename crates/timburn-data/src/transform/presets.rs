@@ -1,6 +1,8 @@
 //! Lists of transforms that published recipes use.
 
 use timburn_core::preprocessing::Preprocessing;
+use timburn_core::suggest::{did_you_mean, nearest};
+use timburn_core::{Error, Result};
 
 use super::crop::{CenterCrop, Flip, RandomCrop, RandomResizedCrop, Resize};
 use super::ops::{FillMode, Padding};
@@ -8,6 +10,29 @@ use super::params::{Amount, Filter, Size};
 use super::policy::{RandAugment, Set};
 use super::warp::Generator;
 use super::{Normalize, Transform};
+
+/// Names that [`by_name`] knows.
+pub const NAMES: [&str; 7] = ["imagenet_train", "imagenet_eval", "cifar_train", "rsb_a1", "rsb_a2", "rsb_a3", "keras_generator"];
+
+/// A preset by its name, at its usual size (224 pixels; 160 for `rsb_a3`, 32 for `cifar_train`).
+///
+/// # Errors
+/// [`Error::Argument`] with the nearest names.
+pub fn by_name(name: &str) -> Result<Vec<Transform>> {
+    Ok(match name {
+        "imagenet_train" => imagenet_train(224),
+        "imagenet_eval" => imagenet_eval(&Preprocessing::torchvision(224, 256)),
+        "cifar_train" => cifar_train(),
+        "rsb_a1" => rsb_a1(224),
+        "rsb_a2" => rsb_a2(224),
+        "rsb_a3" => rsb_a3(160),
+        "keras_generator" => keras_generator(224),
+        _ => {
+            let expected = format!("one of {}{}", NAMES.join(", "), did_you_mean(&nearest(name, NAMES)));
+            return Err(Error::Argument { name: "preset", value: name.into(), expected });
+        }
+    })
+}
 
 /// torchvision's classification training: random resized crop, flip, ImageNet's statistics.
 pub fn imagenet_train(size: usize) -> Vec<Transform> {

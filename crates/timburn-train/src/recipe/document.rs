@@ -235,7 +235,11 @@ mod tests {
             message(&set("train.epoch=3")),
             "--set train.epoch=3: unknown field `epoch`, expected `epochs` or `rate`; did you mean `epochs`?"
         );
-        assert!(message(&set("train.epochs=three")).starts_with("--set train.epochs=three: invalid type"), "{}", message(&set("train.epochs=three")));
+        assert!(
+            message(&set("train.epochs=three")).starts_with("--set train.epochs=three: invalid type"),
+            "{}",
+            message(&set("train.epochs=three"))
+        );
         assert!(message(&set("name.x=3")).contains("`name` is a string"), "{}", message(&set("name.x=3")));
         assert!(message(&set("chain.4.epochs=3")).contains("list of 1"), "{}", message(&set("chain.4.epochs=3")));
         for bad in ["train.epochs", "=3", "a..b=3"] {

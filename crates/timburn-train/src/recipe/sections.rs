@@ -96,7 +96,11 @@ impl ModelSection {
             }
         }
         if self.freeze.is_some() && !self.pretrained && self.weights.is_none() {
-            return Err(argument("model.freeze", self.freeze.as_deref().unwrap_or_default(), "pretrained weights: random ones cannot be left as they are"));
+            return Err(argument(
+                "model.freeze",
+                self.freeze.as_deref().unwrap_or_default(),
+                "pretrained weights: random ones cannot be left as they are",
+            ));
         }
         Ok(())
     }

@@ -215,11 +215,23 @@ impl<M: ImageModel> Trainer<M> {
         let newest = reader.map(CheckpointReader::list).transpose()?.and_then(|mut entries| entries.pop());
         let best_checkpoint = reader.map(CheckpointReader::best_path).transpose()?.flatten();
         let best = self.progress.best;
-        observer.end(&EndEvent { ending, step: self.learner.step(), epochs: self.progress.epoch, best, checkpoint: newest.map(|entry| entry.path) })?;
+        observer.end(&EndEvent {
+            ending,
+            step: self.learner.step(),
+            epochs: self.progress.epoch,
+            best,
+            checkpoint: newest.map(|entry| entry.path),
+        })?;
         Ok(Outcome { model: self.learner.valid(), ending, step: self.learner.step(), report, best, best_checkpoint })
     }
 
-    fn step_event(&self, update: &Update, (time, waited): (Duration, Duration), bad: Vec<timburn_data::loader::BadFile>, loader: &Loader) -> StepEvent {
+    fn step_event(
+        &self,
+        update: &Update,
+        (time, waited): (Duration, Duration),
+        bad: Vec<timburn_data::loader::BadFile>,
+        loader: &Loader,
+    ) -> StepEvent {
         StepEvent {
             step: self.learner.step(),
             epoch: self.progress.epoch,
@@ -295,7 +307,8 @@ fn name_samples(error: Error, batch: &Batch, loader: &Loader) -> Error {
         Error::Train(TrainError::NonFinite { what, samples }) => {
             let chosen = if samples.is_empty() { (0..batch.len()).collect() } else { samples };
             let indices: Vec<usize> = chosen.iter().filter_map(|&position| batch.indices.get(position).copied()).collect();
-            TrainError::NonFiniteSamples { what, names: indices.iter().map(|&index| loader.dataset().name(index)).collect(), indices }.into()
+            TrainError::NonFiniteSamples { what, names: indices.iter().map(|&index| loader.dataset().name(index)).collect(), indices }
+                .into()
         }
         other => other,
     }
@@ -306,7 +319,8 @@ fn name_all(error: Error, batches: &[Batch], loader: &Loader) -> Error {
     match error {
         Error::Train(TrainError::NonFinite { what, .. }) => {
             let indices: Vec<usize> = batches.iter().flat_map(|batch| batch.indices.iter().copied()).collect();
-            TrainError::NonFiniteSamples { what, names: indices.iter().map(|&index| loader.dataset().name(index)).collect(), indices }.into()
+            TrainError::NonFiniteSamples { what, names: indices.iter().map(|&index| loader.dataset().name(index)).collect(), indices }
+                .into()
         }
         other => other,
     }

@@ -4,8 +4,8 @@ use clap::Args;
 use timburn_core::seed::Draws;
 use timburn_core::{Error, Result};
 use timburn_data::picture::{ContactSheet, Tile, contact_sheet, write_png};
-use timburn_data::transform::{Pipeline, Transform, preset};
-use timburn_data::{DecodeOptions, Rgb8Image, decode_file};
+use timburn_data::transform::{Transform, presets};
+use timburn_data::{Dataset, DecodeOptions, Pipeline, Rgb8Image, decode_file};
 
 use super::part;
 use crate::output;
@@ -87,6 +87,6 @@ impl Preview {
             return Ok((timburn_train::Recipe::read(path, &[])?.augment.train, path.display().to_string()));
         }
         let name = self.preset.as_deref().unwrap_or("imagenet_train");
-        Ok((preset(name)?, name.to_owned()))
+        Ok((presets::by_name(name)?, name.to_owned()))
     }
 }
