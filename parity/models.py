@@ -115,8 +115,8 @@ def cifar_variant(depth: int, **fields) -> Variant:
     return Variant(lambda: CifarResNet(depth), stages, 10, eval_size=(32, 32), train_size=(32, 32), **fields)
 
 
-def small_variant(architecture: str) -> Variant:
-    return Variant(lambda: small_stem(architecture), classes=10, eval_size=(32, 32), train_size=(32, 32))
+def small_variant(architecture: str, **fields) -> Variant:
+    return Variant(lambda: small_stem(architecture), classes=10, eval_size=(32, 32), train_size=(32, 32), **fields)
 
 
 def lite_variant(level: int, **fields) -> Variant:
@@ -139,11 +139,11 @@ VARIANTS = {
     "resnet34": torchvision_variant("resnet34", eval_size=ODD),
     "resnet50": torchvision_variant("resnet50"),
     "resnet101": torchvision_variant("resnet101"),
-    "resnext50_32x4d": torchvision_variant("resnext50_32x4d"),
-    "resnext101_64x4d": torchvision_variant("resnext101_64x4d"),
     "wide_resnet50_2": torchvision_variant("wide_resnet50_2"),
     # These have enough activations to meet the kink at the default offset all the same.
     "resnet152": torchvision_variant("resnet152", train_bias_offset=3.0),
+    "resnext50_32x4d": torchvision_variant("resnext50_32x4d", train_bias_offset=3.0),
+    "resnext101_64x4d": torchvision_variant("resnext101_64x4d", train_bias_offset=4.0),
     "resnext101_32x8d": torchvision_variant("resnext101_32x8d", train_bias_offset=4.0),
     "wide_resnet101_2": torchvision_variant("wide_resnet101_2", train_bias_offset=3.0),
     "resnet18d": timm_variant("resnet18d", eval_size=ODD),
@@ -153,7 +153,7 @@ VARIANTS = {
     "seresnet50": timm_variant("seresnet50"),
     "keras_resnet50": Variant(keras_resnet50),
     "resnet18_small": small_variant("resnet18"),
-    "resnet50_small": small_variant("resnet50"),
+    "resnet50_small": small_variant("resnet50", train_bias_offset=3.0),
     "resnet20": cifar_variant(20),
     "resnet32": cifar_variant(32),
     "resnet44": cifar_variant(44),

@@ -121,13 +121,17 @@ impl LiteBlock {
         let relu6 = Activation::Relu6;
         match self {
             Self::Separable(block) => {
-                let features = relu6.forward(block.bn1.forward(block.conv_dw.forward(input)));
+                let features = block.bn1.forward_then(block.conv_dw.forward(input), relu6);
                 block.bn2.forward(block.conv_pw.forward(features))
             }
             Self::Inverted(block) => {
-                let features = relu6.forward(block.bn1.forward(block.conv_pw.forward(input.clone())));
-                let features = relu6.forward(block.bn2.forward(block.conv_dw.forward(features)));
-                let features = block.bn3.forward(block.conv_pwl.forward(features));
+                let features = block.bn1.forward_then(block.conv_pw.forward(input.clone()), relu6);
+                let features = block.bn2.forward_then(block.conv_dw.forward(features), relu6);
+                let features = block.conv_pwl.forward(features);
+                if block.skip && block.drop_path.is_identity() {
+                    return block.bn3.forward_add(features, input, Activation::Identity);
+                }
+                let features = block.bn3.forward(features);
                 if block.skip { input + block.drop_path.forward(features) } else { features }
             }
         }
@@ -190,11 +194,11 @@ impl ImageModel for EfficientNetLite {
     fn forward_stage(&self, index: usize, input: Tensor<4>) -> Tensor<4> {
         let relu6 = Activation::Relu6;
         if index == 0 {
-            return relu6.forward(self.bn1.forward(self.conv_stem.forward(input)));
+            return self.bn1.forward_then(self.conv_stem.forward(input), relu6);
         }
         match self.blocks.get(index - 1) {
             Some(blocks) => blocks.iter().fold(input, |features, block| block.forward(features)),
-            None if index == self.blocks.len() + 1 => relu6.forward(self.bn2.forward(self.conv_head.forward(input))),
+            None if index == self.blocks.len() + 1 => self.bn2.forward_then(self.conv_head.forward(input), relu6),
             None => input,
         }
     }

@@ -90,7 +90,7 @@ impl ConvNormAct {
     }
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        Activation::Relu6.forward(self._1.forward(self._0.forward(input)))
+        self._1.forward_then(self._0.forward(input), Activation::Relu6)
     }
 }
 
@@ -118,12 +118,17 @@ impl InvertedResidual {
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let features = match &self.conv {
-            Branch::Separable(branch) => branch._2.forward(branch._1.forward(branch._0.forward(input.clone()))),
-            Branch::Expanded(branch) => {
-                let features = branch._1.forward(branch._0.forward(input.clone()));
-                branch._3.forward(branch._2.forward(features))
-            }
+            Branch::Separable(branch) => branch._1.forward(branch._0.forward(input.clone())),
+            Branch::Expanded(branch) => branch._2.forward(branch._1.forward(branch._0.forward(input.clone()))),
         };
+        let norm = match &self.conv {
+            Branch::Separable(branch) => &branch._2,
+            Branch::Expanded(branch) => &branch._3,
+        };
+        if self.skip && self.drop_path.is_identity() {
+            return norm.forward_add(features, input, Activation::Identity);
+        }
+        let features = norm.forward(features);
         if self.skip { input + self.drop_path.forward(features) } else { features }
     }
 }

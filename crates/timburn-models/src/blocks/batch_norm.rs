@@ -2,8 +2,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Content, Flag, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
+use timburn_kernels::{Activation, BatchNorm, batch_norm, batch_norm_train};
 
 use super::{Builder, Init};
 
@@ -76,13 +76,27 @@ impl BatchNorm2d {
 
     /// `[n, channels, h, w]` → same shape. In [`BatchNormMode::Train`] the running statistics move on.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.normalise(input, None, Activation::Identity)
+    }
+
+    /// The activation of [`forward`](Self::forward), in one pass over the data where the backend can.
+    pub fn forward_then(&self, input: Tensor<4>, activation: Activation) -> Tensor<4> {
+        self.normalise(input, None, activation)
+    }
+
+    /// The activation of `residual` plus [`forward`](Self::forward), in one pass over the data where the backend can.
+    pub fn forward_add(&self, input: Tensor<4>, residual: Tensor<4>, activation: Activation) -> Tensor<4> {
+        self.normalise(input, Some(residual), activation)
+    }
+
+    fn normalise(&self, input: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
+        let norm = BatchNorm { weight: self.weight.val(), bias: self.bias.val(), epsilon: self.epsilon, residual, activation };
         if self.mode() != BatchNormMode::Train {
-            let (mean, var) = (self.running_mean.value(), self.running_var.value());
-            return batch_norm(input, self.weight.val(), self.bias.val(), mean, var, self.epsilon);
+            return batch_norm(input, norm, self.running_mean.value(), self.running_var.value());
         }
         let [n, _, h, w] = input.dims();
         let count = (n * h * w) as f64;
-        let batch = batch_norm_train(input, self.weight.val(), self.bias.val(), self.epsilon);
+        let batch = batch_norm_train(input, norm);
         // PyTorch refuses a single value per channel; its unbiased variance would be 0/0. The biased one (zero) is kept instead.
         let unbiased = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
         self.running_mean.blend(batch.mean, self.momentum);

@@ -1,7 +1,7 @@
 use burn::module::{Module, Param};
-use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
+use timburn_kernels::conv2d;
 
 use super::{BatchNorm2d, Builder, Init};
 

@@ -20,9 +20,14 @@ impl DropPath {
         Self { rate, training: if builder.device.is_autodiff() { training } else { training.valid() } }
     }
 
+    /// Whether [`forward`](Self::forward) changes nothing.
+    pub fn is_identity(&self) -> bool {
+        self.rate == 0.0 || !self.training.is_enabled()
+    }
+
     /// `[n, c, h, w]` → same shape.
     pub fn forward(&self, branch: Tensor<4>) -> Tensor<4> {
-        if self.rate == 0.0 || !self.training.is_enabled() {
+        if self.is_identity() {
             return branch;
         }
         let keep = 1.0 - self.rate;

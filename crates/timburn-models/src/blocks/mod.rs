@@ -1,6 +1,5 @@
 //! Layers that the families share. Weights are laid out and named as PyTorch lays them out and names them.
 
-mod activation;
 mod batch_norm;
 mod builder;
 mod conv;
@@ -9,7 +8,6 @@ mod linear;
 mod pool;
 mod squeeze_excite;
 
-pub use activation::Activation;
 pub use batch_norm::{BatchNorm2d, BatchNormMode, RunningStat};
 pub use builder::{Builder, Init};
 pub use conv::{Conv2d, Conv2dConfig, Padding, fold_batch_norm};
@@ -17,3 +15,4 @@ pub use drop_path::DropPath;
 pub use linear::Linear;
 pub use pool::{global_average_pool, max_pool_3x3_s2};
 pub use squeeze_excite::SqueezeExcite;
+pub use timburn_kernels::Activation;

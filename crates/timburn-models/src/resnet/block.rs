@@ -108,20 +108,26 @@ impl Block {
     /// `[n, inputs, h, w]` → `[n, outputs, h / stride, w / stride]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let relu = Activation::Relu;
-        let mut branch = relu.forward(self.bn1.forward(self.conv1.forward(input.clone())));
-        branch = self.bn2.forward(self.conv2.forward(branch));
+        let mut branch = self.conv2.forward(self.bn1.forward_then(self.conv1.forward(input.clone()), relu));
+        let mut last = &self.bn2;
         if let (Some(conv3), Some(bn3)) = (&self.conv3, &self.bn3) {
-            branch = bn3.forward(conv3.forward(relu.forward(branch)));
+            branch = conv3.forward(self.bn2.forward_then(branch, relu));
+            last = bn3;
         }
-        if let Some(se) = &self.se {
-            branch = se.forward(branch);
-        }
+        let channels = branch.dims()[1];
         let shortcut = match &self.downsample {
             Some(Downsample::Convolution(shortcut)) => shortcut._1.forward(shortcut._0.forward(input)),
             Some(Downsample::AveragePool(shortcut)) => shortcut.forward(input),
-            None if self.subsample != 0 => subsample(input, self.subsample, branch.dims()[1]),
+            None if self.subsample != 0 => subsample(input, self.subsample, channels),
             None => input,
         };
+        if self.se.is_none() && self.drop_path.is_identity() {
+            return last.forward_add(branch, shortcut, relu);
+        }
+        branch = last.forward(branch);
+        if let Some(se) = &self.se {
+            branch = se.forward(branch);
+        }
         relu.forward(shortcut + self.drop_path.forward(branch))
     }
 }

@@ -80,8 +80,8 @@ impl StemConvolution {
             Self::Single(conv) => conv.forward(input),
             Self::Deep(stem) => {
                 let relu = Activation::Relu;
-                let first = relu.forward(stem._1.forward(stem._0.forward(input)));
-                let second = relu.forward(stem._4.forward(stem._3.forward(first)));
+                let first = stem._1.forward_then(stem._0.forward(input), relu);
+                let second = stem._4.forward_then(stem._3.forward(first), relu);
                 stem._6.forward(second)
             }
         }
@@ -161,7 +161,7 @@ impl ImageModel for ResNet {
 
     fn forward_stage(&self, index: usize, input: Tensor<4>) -> Tensor<4> {
         if index == 0 {
-            let stem = Activation::Relu.forward(self.bn1.forward(self.conv1.forward(input)));
+            let stem = self.bn1.forward_then(self.conv1.forward(input), Activation::Relu);
             return if self.pool { max_pool_3x3_s2(stem) } else { stem };
         }
         let blocks = self.layers().get(index - 1).copied().into_iter().flatten();

@@ -1,8 +1,11 @@
-use burn::tensor::{Tensor, activation::relu};
+use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
 
-/// The non-linearity of a block.
+/// The non-linearity after a normalisation. NaN passes each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
+    /// None.
+    Identity,
     /// `max(x, 0)`.
     Relu,
     /// `min(max(x, 0), 6)`.
@@ -10,9 +13,10 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Elementwise, shape unchanged.
+    /// Elementwise by Burn's operations, shape unchanged.
     pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
         match self {
+            Self::Identity => input,
             Self::Relu => relu(input),
             Self::Relu6 => input.clamp(0.0, 6.0),
         }

@@ -1,0 +1,98 @@
+//! Memory of the kernels: outputs that several threads fill, and each thread's scratch.
+
+use std::cell::RefCell;
+
+/// An output under construction. Its memory is not cleared first: at the sizes of a training step that would cost as much as a pass.
+pub(crate) struct Output {
+    values: Vec<f32>,
+    len: usize,
+}
+
+impl Output {
+    /// Room for `len` values.
+    pub(crate) fn new(len: usize) -> Self {
+        Self { values: Vec::with_capacity(len), len }
+    }
+
+    /// Where the values go.
+    pub(crate) fn pointer(&mut self) -> Shared {
+        Shared(self.values.as_mut_ptr())
+    }
+
+    /// The filled buffer.
+    ///
+    /// # Safety
+    /// Each of the `len` values was written.
+    pub(crate) unsafe fn finish(mut self) -> Vec<f32> {
+        // SAFETY: the capacity is at least `len`, and the caller has written that many values.
+        unsafe { self.values.set_len(self.len) };
+        self.values
+    }
+}
+
+/// A pointer into memory that tasks write disjoint parts of.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared(*mut f32);
+
+// SAFETY: a bare address; each use of it is unsafe and says why its part is its own.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// A pointer to the first value of `values`.
+    pub(crate) fn from_slice(values: &mut [f32]) -> Self {
+        Self(values.as_mut_ptr())
+    }
+
+    /// The address of value `offset`.
+    ///
+    /// # Safety
+    /// `offset` is at most the length of the memory pointed to.
+    pub(crate) unsafe fn at(self, offset: usize) -> *mut f32 {
+        // SAFETY: within the allocation, says the caller.
+        unsafe { self.0.add(offset) }
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Values of a cache line; scratch starts at one.
+const LINE: usize = 16;
+
+/// A thread's scratch: values of any content, from a cache line's start. It goes back to the thread when dropped.
+///
+/// A guard, not a function that lends to a closure: the closure's body would be compiled without the vector instructions of its caller.
+pub(crate) struct Scratch {
+    buffer: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl Scratch {
+    /// Room for `len` values.
+    pub(crate) fn new(len: usize) -> Self {
+        // Taken out of the pool: while it is used, rayon may run another task on this thread.
+        let mut buffer = SCRATCH.with(|pool| pool.borrow_mut().pop()).unwrap_or_default();
+        if buffer.len() < len + LINE {
+            buffer.resize(len + LINE, 0.0);
+        }
+        let start = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        Self { buffer, start, len }
+    }
+
+    /// The values.
+    pub(crate) fn values(&mut self) -> &mut [f32] {
+        &mut self.buffer[self.start..self.start + self.len]
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        // At a thread's end the pool may be gone already.
+        let _ = SCRATCH.try_with(|pool| pool.borrow_mut().push(buffer));
+    }
+}

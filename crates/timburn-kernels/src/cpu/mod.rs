@@ -1,0 +1,13 @@
+//! The kernels: plain slices in, plain slices out. All `unsafe` of timburn is here and in the calls from [`flex`](crate::flex).
+
+pub(crate) mod buffer;
+pub(crate) mod conv;
+mod correlation;
+mod depthwise;
+pub(crate) mod norm;
+mod tile;
+mod weight_gradient;
+mod window;
+
+#[cfg(test)]
+mod tests;

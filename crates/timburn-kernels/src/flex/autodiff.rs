@@ -1,0 +1,264 @@
+//! The operations with a graph: forward by the kernels, backward by hand.
+//!
+//! Inputs are kept as checkpoints, so that gradient checkpointing may compute them again; statistics and outputs that only the
+//! backward pass needs are kept as they are.
+
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Flex};
+use burn_flex::FlexTensor;
+
+use super::kernels::{self, NormState};
+use super::{After, Kernels};
+use crate::Activation;
+use crate::cpu::conv::ConvShape;
+
+type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
+
+#[derive(Debug)]
+struct Conv;
+
+impl Backward<Flex, 2> for Conv {
+    type State = (NodeId, NodeId, ConvShape);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let [x, weight] = ops.parents;
+        let slope = grads.consume::<Flex>(&ops.node);
+        let (x_state, weight_state, shape) = ops.state;
+        let values: [FlexTensor; 2] = [x_state, weight_state].map(|state| checkpointer.retrieve_node_output(state));
+        conv_backward([x.map(|node| node.id), weight.map(|node| node.id)], values, &slope, &shape, grads);
+    }
+}
+
+#[derive(Debug)]
+struct ConvBias;
+
+impl Backward<Flex, 3> for ConvBias {
+    type State = (NodeId, NodeId, ConvShape);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let [x, weight, bias] = ops.parents;
+        let slope = grads.consume::<Flex>(&ops.node);
+        let (x_state, weight_state, shape) = ops.state;
+        let values: [FlexTensor; 2] = [x_state, weight_state].map(|state| checkpointer.retrieve_node_output(state));
+        if let Some(bias) = bias {
+            grads.register::<Flex>(bias.id, kernels::conv_bias_gradient(&slope, &shape));
+        }
+        conv_backward([x.map(|node| node.id), weight.map(|node| node.id)], values, &slope, &shape, grads);
+    }
+}
+
+fn conv_backward(
+    [x, weight]: [Option<NodeId>; 2],
+    [x_values, weight_values]: [FlexTensor; 2],
+    slope: &FlexTensor,
+    shape: &ConvShape,
+    grads: &mut Gradients,
+) {
+    if let Some(weight) = weight {
+        grads.register::<Flex>(weight, kernels::conv_weight_gradient(&x_values, slope, shape));
+    }
+    // Not needed any more: its memory may serve the input's gradient.
+    drop(x_values);
+    if let Some(x) = x {
+        grads.register::<Flex>(x, kernels::conv_input_gradient(slope, &weight_values, shape));
+    }
+}
+
+/// What a normalisation keeps.
+#[derive(Debug, Clone)]
+struct Kept {
+    x: NodeId,
+    gamma: NodeId,
+    beta: NodeId,
+    mean: FlexTensor,
+    variance: FlexTensor,
+    output: Option<FlexTensor>,
+    batch_statistics: bool,
+    after: After,
+}
+
+impl Kept {
+    /// Registers gradients of input, γ and β; what is left is the residual's.
+    fn backward(
+        self,
+        [x, gamma, beta]: [Option<NodeId>; 3],
+        slope: FlexTensor,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) -> Option<FlexTensor> {
+        let values: [FlexTensor; 3] = [self.x, self.gamma, self.beta].map(|state| checkpointer.retrieve_node_output(state));
+        let state = NormState {
+            x: &values[0],
+            gamma: &values[1],
+            beta: &values[2],
+            mean: &self.mean,
+            variance: &self.variance,
+            output: self.output.as_ref(),
+            batch_statistics: self.batch_statistics,
+            after: self.after,
+        };
+        let gradients = kernels::norm_backward(&state, slope);
+        for (node, gradient) in [(x, gradients.x), (gamma, gradients.gamma), (beta, gradients.beta)] {
+            if let Some(node) = node {
+                grads.register::<Flex>(node, gradient);
+            }
+        }
+        gradients.residual
+    }
+}
+
+#[derive(Debug)]
+struct Norm;
+
+impl Backward<Flex, 3> for Norm {
+    type State = Kept;
+
+    fn backward(self, ops: Ops<Kept, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let slope = grads.consume::<Flex>(&ops.node);
+        let nodes = ops.parents.map(|node| node.map(|node| node.id));
+        ops.state.backward(nodes, slope, grads, checkpointer);
+    }
+}
+
+#[derive(Debug)]
+struct NormResidual;
+
+impl Backward<Flex, 4> for NormResidual {
+    type State = Kept;
+
+    fn backward(self, ops: Ops<Kept, 4>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let slope = grads.consume::<Flex>(&ops.node);
+        let [x, gamma, beta, residual] = ops.parents.map(|node| node.map(|node| node.id));
+        // Without an activation the residual's gradient is the output's.
+        let whole = (residual.is_some() && ops.state.output.is_none()).then(|| slope.clone());
+        let passed = ops.state.backward([x, gamma, beta], slope, grads, checkpointer);
+        if let (Some(node), Some(gradient)) = (residual, passed.or(whole)) {
+            grads.register::<Flex>(node, gradient);
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
+    fn kernel_conv(x: Tracked<C>, weight: Tracked<C>, shape: ConvShape) -> Tracked<C> {
+        match Conv.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&x), prep.checkpoint(&weight), shape);
+                prep.finish(state, Flex::kernel_conv(x.into_primitive(), weight.into_primitive(), shape))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(Flex::kernel_conv(x.into_primitive(), weight.into_primitive(), shape)),
+        }
+    }
+
+    fn kernel_conv_bias(x: Tracked<C>, weight: Tracked<C>, bias: Tracked<C>, shape: ConvShape) -> Tracked<C> {
+        let forward = |x: Tracked<C>, weight: Tracked<C>, bias: Tracked<C>| {
+            Flex::kernel_conv_bias(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), shape)
+        };
+        match ConvBias.prepare::<C>([x.node(), weight.node(), bias.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&x), prep.checkpoint(&weight), shape);
+                prep.finish(state, forward(x, weight, bias))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(forward(x, weight, bias)),
+        }
+    }
+
+    fn kernel_norm_train(x: Tracked<C>, gamma: Tracked<C>, beta: Tracked<C>, after: After) -> (Tracked<C>, Tracked<C>, Tracked<C>) {
+        let forward = |x: Tracked<C>, gamma: Tracked<C>, beta: Tracked<C>| {
+            Flex::kernel_norm_train(x.into_primitive(), gamma.into_primitive(), beta.into_primitive(), after)
+        };
+        match Norm.prepare::<C>([x.node(), gamma.node(), beta.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let nodes = [prep.checkpoint(&x), prep.checkpoint(&gamma), prep.checkpoint(&beta)];
+                let (output, mean, variance) = forward(x, gamma, beta);
+                let kept = kept(nodes, &mean, &variance, None, true, after);
+                (prep.finish(kept, output), Tracked::<C>::new(mean), Tracked::<C>::new(variance))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (output, mean, variance) = forward(x, gamma, beta);
+                (prep.finish(output), Tracked::<C>::new(mean), Tracked::<C>::new(variance))
+            }
+        }
+    }
+
+    fn kernel_norm_train_residual(
+        x: Tracked<C>,
+        gamma: Tracked<C>,
+        beta: Tracked<C>,
+        residual: Tracked<C>,
+        after: After,
+    ) -> (Tracked<C>, Tracked<C>, Tracked<C>) {
+        let forward = |x: Tracked<C>, gamma: Tracked<C>, beta: Tracked<C>, residual: Tracked<C>| {
+            let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
+            Flex::kernel_norm_train_residual(x.into_primitive(), gamma, beta, residual.into_primitive(), after)
+        };
+        match NormResidual.prepare::<C>([x.node(), gamma.node(), beta.node(), residual.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let nodes = [prep.checkpoint(&x), prep.checkpoint(&gamma), prep.checkpoint(&beta)];
+                let (output, mean, variance) = forward(x, gamma, beta, residual);
+                let kept = kept(nodes, &mean, &variance, Some(&output), true, after);
+                (prep.finish(kept, output), Tracked::<C>::new(mean), Tracked::<C>::new(variance))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (output, mean, variance) = forward(x, gamma, beta, residual);
+                (prep.finish(output), Tracked::<C>::new(mean), Tracked::<C>::new(variance))
+            }
+        }
+    }
+
+    fn kernel_norm(x: Tracked<C>, gamma: Tracked<C>, beta: Tracked<C>, mean: Tracked<C>, variance: Tracked<C>, after: After) -> Tracked<C> {
+        let (mean, variance) = (mean.into_primitive(), variance.into_primitive());
+        let forward = |x: Tracked<C>, gamma: Tracked<C>, beta: Tracked<C>| {
+            let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
+            Flex::kernel_norm(x.into_primitive(), gamma, beta, mean.clone(), variance.clone(), after)
+        };
+        match Norm.prepare::<C>([x.node(), gamma.node(), beta.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let nodes = [prep.checkpoint(&x), prep.checkpoint(&gamma), prep.checkpoint(&beta)];
+                let output = forward(x, gamma, beta);
+                prep.finish(kept(nodes, &mean, &variance, None, false, after), output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(forward(x, gamma, beta)),
+        }
+    }
+
+    fn kernel_norm_residual(
+        x: Tracked<C>,
+        gamma: Tracked<C>,
+        beta: Tracked<C>,
+        mean: Tracked<C>,
+        variance: Tracked<C>,
+        residual: Tracked<C>,
+        after: After,
+    ) -> Tracked<C> {
+        let (mean, variance) = (mean.into_primitive(), variance.into_primitive());
+        let forward = |x: Tracked<C>, gamma: Tracked<C>, beta: Tracked<C>, residual: Tracked<C>| {
+            let (gamma, beta, residual) = (gamma.into_primitive(), beta.into_primitive(), residual.into_primitive());
+            Flex::kernel_norm_residual(x.into_primitive(), gamma, beta, mean.clone(), variance.clone(), residual, after)
+        };
+        match NormResidual.prepare::<C>([x.node(), gamma.node(), beta.node(), residual.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let nodes = [prep.checkpoint(&x), prep.checkpoint(&gamma), prep.checkpoint(&beta)];
+                let output = forward(x, gamma, beta, residual);
+                prep.finish(kept(nodes, &mean, &variance, Some(&output), false, after), output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(forward(x, gamma, beta, residual)),
+        }
+    }
+}
+
+/// `output` is given where a residual was added; it is kept only if the activation's slope depends on it.
+fn kept(
+    [x, gamma, beta]: [NodeId; 3],
+    mean: &FlexTensor,
+    variance: &FlexTensor,
+    output: Option<&FlexTensor>,
+    batch_statistics: bool,
+    after: After,
+) -> Kept {
+    let output = output.filter(|_| after.activation != Activation::Identity).cloned();
+    Kept { x, gamma, beta, mean: mean.clone(), variance: variance.clone(), output, batch_statistics, after }
+}

@@ -1,0 +1,186 @@
+//! The operations on flex's own tensors.
+
+use burn::backend::Flex;
+use burn::tensor::{Bytes, DType, Shape};
+use burn_flex::{FlexTensor, Layout};
+
+use super::{After, Kernels};
+use crate::cpu::buffer::{Output, Shared};
+use crate::cpu::conv::{self, ConvShape};
+use crate::cpu::norm::{Backward, Norm, NormShape};
+
+impl Kernels for Flex {
+    fn kernel_conv(x: FlexTensor, weight: FlexTensor, shape: ConvShape) -> FlexTensor {
+        conv_forward(&x, &weight, None, &shape)
+    }
+
+    fn kernel_conv_bias(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, shape: ConvShape) -> FlexTensor {
+        conv_forward(&x, &weight, Some(&bias), &shape)
+    }
+
+    fn kernel_norm_train(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, after: After) -> (FlexTensor, FlexTensor, FlexTensor) {
+        norm_train(&x, &gamma, &beta, None, after)
+    }
+
+    fn kernel_norm_train_residual(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        residual: FlexTensor,
+        after: After,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        norm_train(&x, &gamma, &beta, Some(&residual), after)
+    }
+
+    fn kernel_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, mean: FlexTensor, variance: FlexTensor, after: After) -> FlexTensor {
+        norm_fixed(x, [&gamma, &beta, &mean, &variance], None, after)
+    }
+
+    fn kernel_norm_residual(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        mean: FlexTensor,
+        variance: FlexTensor,
+        residual: FlexTensor,
+        after: After,
+    ) -> FlexTensor {
+        norm_fixed(x, [&gamma, &beta, &mean, &variance], Some(&residual), after)
+    }
+}
+
+/// A tensor's values in order, copied only if they are not.
+struct Values(FlexTensor);
+
+impl Values {
+    fn new(tensor: &FlexTensor) -> Self {
+        Self(tensor.to_contiguous())
+    }
+
+    fn slice(&self) -> &[f32] {
+        self.0.storage()
+    }
+}
+
+fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), DType::F32)
+}
+
+fn conv_forward(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>, shape: &ConvShape) -> FlexTensor {
+    let (x, weight, bias) = (Values::new(x), Values::new(weight), bias.map(Values::new));
+    let output = conv::forward(shape, x.slice(), weight.slice(), bias.as_ref().map(Values::slice));
+    tensor(output, [shape.images, shape.outputs, shape.result[0], shape.result[1]])
+}
+
+pub(super) fn conv_input_gradient(slope: &FlexTensor, weight: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+    let (slope, weight) = (Values::new(slope), Values::new(weight));
+    let gradient = conv::input_gradient(shape, slope.slice(), weight.slice());
+    tensor(gradient, [shape.images, shape.inputs, shape.size[0], shape.size[1]])
+}
+
+pub(super) fn conv_weight_gradient(x: &FlexTensor, slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+    let (x, slope) = (Values::new(x), Values::new(slope));
+    let gradient = conv::weight_gradient(shape, x.slice(), slope.slice());
+    tensor(gradient, [shape.outputs, shape.inputs / shape.groups, shape.kernel[0], shape.kernel[1]])
+}
+
+pub(super) fn conv_bias_gradient(slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+    tensor(conv::bias_gradient(shape, Values::new(slope).slice()), [shape.outputs])
+}
+
+fn norm_shape(x: &FlexTensor) -> NormShape {
+    let shape = x.layout().shape();
+    NormShape { images: shape[0], channels: shape[1], area: shape[2] * shape[3] }
+}
+
+fn norm_train(
+    x: &FlexTensor,
+    gamma: &FlexTensor,
+    beta: &FlexTensor,
+    residual: Option<&FlexTensor>,
+    after: After,
+) -> (FlexTensor, FlexTensor, FlexTensor) {
+    let shape = norm_shape(x);
+    let (values, gamma, beta, residual) = (Values::new(x), Values::new(gamma), Values::new(beta), residual.map(Values::new));
+    let After { epsilon, activation } = after;
+    let norm = Norm { shape, gamma: gamma.slice(), beta: beta.slice(), epsilon, activation };
+    let trained = norm.train(values.slice(), residual.as_ref().map(Values::slice));
+    let statistic = |values| tensor(values, [shape.channels]);
+    (tensor(trained.output, x.layout().shape().clone()), statistic(trained.mean), statistic(trained.variance))
+}
+
+fn norm_fixed(x: FlexTensor, parameters: [&FlexTensor; 4], residual: Option<&FlexTensor>, after: After) -> FlexTensor {
+    let (shape, dims) = (norm_shape(&x), x.layout().shape().clone());
+    let [gamma, beta, mean, variance] = parameters.map(Values::new);
+    let residual = residual.map(Values::new);
+    let After { epsilon, activation } = after;
+    let norm = Norm { shape, gamma: gamma.slice(), beta: beta.slice(), epsilon, activation };
+    let residual = residual.as_ref().map(Values::slice);
+    let mut x = owned(x);
+    if let Some(values) = x.try_storage_mut::<f32>() {
+        // SAFETY: the whole buffer, borrowed mutably.
+        unsafe { norm.fixed(None, residual, mean.slice(), variance.slice(), Shared::from_slice(values)) };
+        return x;
+    }
+    let mut output = Output::new(dims.num_elements());
+    // SAFETY: as many values as `x` has; all are written.
+    let output = unsafe {
+        norm.fixed(Some(x.storage()), residual, mean.slice(), variance.slice(), output.pointer());
+        output.finish()
+    };
+    tensor(output, dims)
+}
+
+/// The tensor in order, without a second owner if it had none.
+fn owned(tensor: FlexTensor) -> FlexTensor {
+    let whole = tensor.layout().num_elements() * size_of::<f32>() == tensor.bytes().len();
+    if tensor.is_contiguous() && tensor.layout().start_offset() == 0 && whole { tensor } else { tensor.to_contiguous() }
+}
+
+/// What a normalisation's backward pass needs of its forward pass.
+pub(super) struct NormState<'a> {
+    pub(super) x: &'a FlexTensor,
+    pub(super) gamma: &'a FlexTensor,
+    pub(super) beta: &'a FlexTensor,
+    pub(super) mean: &'a FlexTensor,
+    pub(super) variance: &'a FlexTensor,
+    /// The output, if a residual was added and an activation followed.
+    pub(super) output: Option<&'a FlexTensor>,
+    pub(super) batch_statistics: bool,
+    pub(super) after: After,
+}
+
+/// Gradients of a normalisation.
+pub(super) struct NormGradients {
+    pub(super) x: FlexTensor,
+    pub(super) gamma: FlexTensor,
+    pub(super) beta: FlexTensor,
+    /// What passes the activation, if the output was kept.
+    pub(super) residual: Option<FlexTensor>,
+}
+
+pub(super) fn norm_backward(state: &NormState<'_>, slope: FlexTensor) -> NormGradients {
+    let (shape, dims) = (norm_shape(state.x), state.x.layout().shape().clone());
+    let [x, gamma, beta, mean, variance] = [state.x, state.gamma, state.beta, state.mean, state.variance].map(Values::new);
+    let output = state.output.map(Values::new);
+    let After { epsilon, activation } = state.after;
+    let backward = Backward {
+        norm: Norm { shape, gamma: gamma.slice(), beta: beta.slice(), epsilon, activation },
+        input: x.slice(),
+        mean: mean.slice(),
+        variance: variance.slice(),
+        output: output.as_ref().map(Values::slice),
+        batch_statistics: state.batch_statistics,
+    };
+    let mut residual = state.output.map(|_| Output::new(dims.num_elements()));
+    let mut slope = owned(slope);
+    // In place where nobody else holds the gradient, else in a copy.
+    let gradients = {
+        let values = slope.storage_mut::<f32>();
+        // SAFETY: whole buffers of the shape's length, borrowed mutably.
+        unsafe { backward.run(Shared::from_slice(values), residual.as_mut().map(Output::pointer)) }
+    };
+    // SAFETY: the backward pass has written all of it.
+    let residual = residual.map(|residual| tensor(unsafe { residual.finish() }, dims));
+    NormGradients { x: slope, gamma: tensor(gradients.gamma, [shape.channels]), beta: tensor(gradients.beta, [shape.channels]), residual }
+}

@@ -1,0 +1,117 @@
+//! The extension of Burn's flex backend: its operations, with and without autodiff.
+
+mod autodiff;
+mod kernels;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+use burn::tensor::ops::ConvOptions;
+
+use crate::cpu::conv::ConvShape;
+use crate::{Activation, BatchNorm, BatchNormTrained};
+
+/// Operations that flex has kernels for. [`ops`](crate::ops) calls them for tensors of flex alone: Burn panics on a backend that is
+/// not listed here.
+#[backend_extension(Flex, Autodiff)]
+pub(crate) trait Kernels: Backend {
+    fn kernel_conv(x: FloatTensor<Self>, weight: FloatTensor<Self>, shape: ConvShape) -> FloatTensor<Self>;
+    fn kernel_conv_bias(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>, shape: ConvShape) -> FloatTensor<Self>;
+    /// Output, mean, biased variance.
+    fn kernel_norm_train(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        after: After,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    fn kernel_norm_train_residual(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        after: After,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    fn kernel_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        after: After,
+    ) -> FloatTensor<Self>;
+    fn kernel_norm_residual(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        after: After,
+    ) -> FloatTensor<Self>;
+}
+
+/// What is not a tensor in a normalisation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct After {
+    pub(crate) epsilon: f64,
+    pub(crate) activation: Activation,
+}
+
+/// The sizes, if they fit together and nothing is empty; else the operation is Burn's, and so is the complaint.
+pub(crate) fn conv_shape(input: [usize; 4], weight: [usize; 4], options: &ConvOptions<2>) -> Option<ConvShape> {
+    let [images, inputs, height, width] = input;
+    let [outputs, channels, kernel_height, kernel_width] = weight;
+    let (size, kernel, groups) = ([height, width], [kernel_height, kernel_width], options.groups);
+    if groups == 0 || channels * groups != inputs || !outputs.is_multiple_of(groups) || [images, outputs, channels].contains(&0) {
+        return None;
+    }
+    let result = |axis: usize| {
+        let (before, after) = options.padding[axis];
+        let reach = options.dilation[axis] * kernel[axis].checked_sub(1)? + 1;
+        let stride = options.stride[axis];
+        (stride > 0 && size[axis] > 0).then_some(())?;
+        Some((size[axis] + before + after).checked_sub(reach)? / stride + 1)
+    };
+    let [(before_rows, _), (before_columns, _)] = options.padding;
+    Some(ConvShape {
+        images,
+        inputs,
+        outputs,
+        size,
+        kernel,
+        stride: options.stride,
+        before: [before_rows, before_columns],
+        dilation: options.dilation,
+        groups,
+        result: [result(0)?, result(1)?],
+    })
+}
+
+pub(crate) fn conv2d(input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, shape: ConvShape) -> Tensor<4> {
+    let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(match bias {
+        Some(bias) => Dispatch::kernel_conv_bias(input, weight, bias.into_dispatch(), shape),
+        None => Dispatch::kernel_conv(input, weight, shape),
+    })
+}
+
+pub(crate) fn batch_norm_train(input: Tensor<4>, norm: BatchNorm) -> BatchNormTrained {
+    let after = After { epsilon: norm.epsilon, activation: norm.activation };
+    let (input, gamma, beta) = (input.into_dispatch(), norm.weight.into_dispatch(), norm.bias.into_dispatch());
+    let (output, mean, variance) = match norm.residual {
+        Some(residual) => Dispatch::kernel_norm_train_residual(input, gamma, beta, residual.into_dispatch(), after),
+        None => Dispatch::kernel_norm_train(input, gamma, beta, after),
+    };
+    let [mean, variance] = [mean, variance].map(Tensor::from_dispatch);
+    BatchNormTrained { output: Tensor::from_dispatch(output), mean, variance }
+}
+
+pub(crate) fn batch_norm(input: Tensor<4>, norm: BatchNorm, mean: Tensor<1>, variance: Tensor<1>) -> Tensor<4> {
+    let after = After { epsilon: norm.epsilon, activation: norm.activation };
+    let (input, gamma, beta) = (input.into_dispatch(), norm.weight.into_dispatch(), norm.bias.into_dispatch());
+    let (mean, variance) = (mean.into_dispatch(), variance.into_dispatch());
+    Tensor::from_dispatch(match norm.residual {
+        Some(residual) => Dispatch::kernel_norm_residual(input, gamma, beta, mean, variance, residual.into_dispatch(), after),
+        None => Dispatch::kernel_norm(input, gamma, beta, mean, variance, after),
+    })
+}

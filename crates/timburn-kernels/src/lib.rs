@@ -1,0 +1,21 @@
+//! Convolution and batch normalisation for Burn, as the networks of timburn use them: forward and backward.
+//!
+//! On Burn's `flex` backend, in f32, these functions run this crate's own kernels through Burn's extension mechanism; on every other
+//! backend and in every other precision they are compositions of Burn's operations. Either way they differentiate, with gradient
+//! checkpointing too, and mean the same.
+//!
+//! The kernels use the widest vectors the processor has (AVX-512, AVX2, SSE4.2, NEON, WebAssembly) and rayon's threads. What they
+//! compute depends on the shapes and on the vector width, never on the number of threads: a run can be repeated bit by bit.
+
+mod activation;
+mod ops;
+
+#[cfg(feature = "flex")]
+#[allow(unsafe_code, reason = "kernels: disjoint parts of an output, vectors loaded from slices")]
+mod cpu;
+#[cfg(feature = "flex")]
+#[allow(unsafe_code, reason = "hands whole buffers to the kernels")]
+mod flex;
+
+pub use activation::Activation;
+pub use ops::{BatchNorm, BatchNormTrained, batch_norm, batch_norm_train, conv2d};

@@ -1,0 +1,240 @@
+//! The operations against Burn's own, values and gradients, through Burn's dispatch and autodiff.
+#![cfg(feature = "flex")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+use burn::tensor::module;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Device, Distribution, Tensor};
+use timburn_kernels::{Activation, BatchNorm, batch_norm, batch_norm_train, conv2d};
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_to_vec().expect("f32")
+}
+
+fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1e-30f32, |scale, x| scale.max(x.abs()));
+    let worst = found.iter().zip(expected).fold(0f32, |worst, (a, b)| if (a - b).is_nan() { f32::NAN } else { worst.max((a - b).abs()) });
+    assert!(worst / scale <= tolerance, "{what}: relative error {}", worst / scale);
+}
+
+/// Input, weight, padding (before, after), stride, dilation, groups.
+type Case = ([usize; 4], [usize; 4], [(usize, usize); 2], [usize; 2], [usize; 2], usize);
+
+const CASES: [Case; 6] = [
+    ([3, 5, 9, 11], [7, 5, 3, 3], [(1, 1), (1, 1)], [1, 1], [1, 1], 1),
+    ([2, 6, 12, 9], [4, 3, 3, 2], [(0, 1), (2, 1)], [2, 1], [1, 2], 2),
+    ([2, 8, 7, 7], [8, 1, 5, 5], [(2, 2), (2, 2)], [2, 2], [1, 1], 8),
+    ([1, 4, 6, 6], [9, 4, 1, 1], [(0, 0), (0, 0)], [1, 1], [1, 1], 1),
+    ([4, 4, 8, 8], [6, 4, 1, 1], [(0, 0), (0, 0)], [2, 2], [1, 1], 1),
+    ([2, 3, 4, 4], [2, 3, 7, 7], [(3, 3), (3, 3)], [2, 2], [1, 1], 1),
+];
+
+/// Output, and gradients of input, weight and bias.
+fn run_conv(case: &Case, tensors: &(Tensor<4>, Tensor<4>, Tensor<1>), kernels: bool) -> [Vec<f32>; 4] {
+    let (_, _, padding, stride, dilation, groups) = *case;
+    let (x, w, b) = (tensors.0.clone().require_grad(), tensors.1.clone().require_grad(), tensors.2.clone().require_grad());
+    let options = ConvOptions::new_with_padding(stride, padding, dilation, groups);
+    let y = if kernels {
+        conv2d(x.clone(), w.clone(), Some(b.clone()), options)
+    } else {
+        module::conv2d(x.clone(), w.clone(), Some(b.clone()), options)
+    };
+    let gradients = (y.clone() * y.clone()).sum().backward();
+    [host(y), host(x.grad(&gradients).unwrap()), host(w.grad(&gradients).unwrap()), host(b.grad(&gradients).unwrap())]
+}
+
+#[test]
+fn convolution_agrees_with_burns() {
+    for case in &CASES {
+        let device = device();
+        let tensors = (random(case.0, &device), random(case.1, &device), random([case.1[0]], &device));
+        for (what, (found, expected)) in
+            ["output", "input", "weight", "bias"].iter().zip(run_conv(case, &tensors, true).iter().zip(&run_conv(case, &tensors, false)))
+        {
+            assert_close(&format!("{what} of {case:?}"), found, expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn transposed_and_sliced_inputs_are_read_in_their_order() {
+    let device = device();
+    let x = random([2, 9, 7, 4], &device).permute([0, 3, 1, 2]).slice([0..2, 1..4, 2..9, 0..7]);
+    let w = random([3, 5, 3, 3], &device).swap_dims(0, 1);
+    let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    let (found, expected) = (conv2d(x.clone(), w.clone(), None, options.clone()), module::conv2d(x, w, None, options));
+    assert_close("output", &host(found), &host(expected), 1e-5);
+}
+
+#[test]
+fn other_precisions_are_burns() {
+    let device = device();
+    let x = random([1, 3, 6, 6], &device).cast(DType::F64).require_grad();
+    let w = random([4, 3, 3, 3], &device).cast(DType::F64);
+    let y = conv2d(x.clone(), w, None, ConvOptions::new([1, 1], [1, 1], [1, 1], 1));
+    assert_eq!(y.dtype(), DType::F64);
+    let norm = BatchNorm {
+        weight: Tensor::<1>::ones([4], &device).cast(DType::F64),
+        bias: Tensor::<1>::zeros([4], &device).cast(DType::F64),
+        epsilon: 1e-5,
+        residual: None,
+        activation: Activation::Relu,
+    };
+    let y = batch_norm_train(y, norm).output;
+    assert_eq!(y.dtype(), DType::F64);
+    assert!(x.grad(&y.sum().backward()).is_some());
+}
+
+struct NormCase {
+    residual: bool,
+    activation: Activation,
+    train: bool,
+}
+
+/// Output, statistics, and gradients of input, γ, β and residual.
+fn run_norm(case: &NormCase, tensors: &(Tensor<4>, Tensor<1>, Tensor<1>, Tensor<4>), kernels: bool) -> Vec<Vec<f32>> {
+    let x = tensors.0.clone().require_grad();
+    let (gamma, beta, residual) = (tensors.1.clone().require_grad(), tensors.2.clone().require_grad(), tensors.3.clone().require_grad());
+    let channels = gamma.dims()[0];
+    let (mean, variance) = (Tensor::<1>::ones([channels], &x.device()) * 0.1, Tensor::<1>::ones([channels], &x.device()) * 1.7);
+    let (y, statistics) = if kernels {
+        let norm = BatchNorm {
+            weight: gamma.clone(),
+            bias: beta.clone(),
+            epsilon: 1e-5,
+            residual: case.residual.then(|| residual.clone()),
+            activation: case.activation,
+        };
+        if case.train {
+            let trained = batch_norm_train(x.clone(), norm);
+            (trained.output, vec![host(trained.mean), host(trained.variance)])
+        } else {
+            (batch_norm(x.clone(), norm, mean, variance), Vec::new())
+        }
+    } else {
+        let (y, statistics) = if case.train {
+            let trained = module::batch_norm_train(x.clone(), gamma.clone(), beta.clone(), 1e-5);
+            (trained.output, vec![host(trained.mean), host(trained.variance)])
+        } else {
+            (module::batch_norm(x.clone(), gamma.clone(), beta.clone(), mean, variance, 1e-5), Vec::new())
+        };
+        let y = if case.residual { y + residual.clone() } else { y };
+        (case.activation.forward(y), statistics)
+    };
+    // Not a function of the output: of a gradient linear in it the normalisation leaves nothing.
+    let factor = tensors.3.clone() + tensors.0.clone().exp();
+    let gradients = (y.clone() * factor).sum().backward();
+    let mut all = vec![host(y)];
+    all.extend(statistics);
+    all.extend([host(x.grad(&gradients).unwrap()), host(gamma.grad(&gradients).unwrap()), host(beta.grad(&gradients).unwrap())]);
+    if case.residual {
+        all.push(host(residual.grad(&gradients).unwrap()));
+    }
+    all
+}
+
+#[test]
+fn batch_norm_agrees_with_burns() {
+    for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
+        for (residual, train) in [(false, false), (false, true), (true, false), (true, true)] {
+            let device = device();
+            let shape = [4, 6, 7, 5];
+            let tensors = (random(shape, &device) * 3.0, random([6], &device) + 1.0, random([6], &device), random(shape, &device));
+            let case = NormCase { residual, activation, train };
+            let pairs = run_norm(&case, &tensors, true).into_iter().zip(run_norm(&case, &tensors, false));
+            for (number, (found, expected)) in pairs.enumerate() {
+                assert_close(&format!("{activation:?}, residual {residual}, train {train}: {number}"), &found, &expected, 1e-5);
+            }
+        }
+    }
+}
+
+/// Two residual blocks with operations between them that checkpointing computes again. Loss and gradients, as bits.
+fn small_network(device: &Device, values: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    let tensor =
+        |index: usize, shape: [usize; 4]| Tensor::<1>::from_floats(values[index].as_slice(), device).reshape(shape).detach().require_grad();
+    let vector = |index: usize| Tensor::<1>::from_floats(values[index].as_slice(), device).require_grad();
+    let (x, first, second) = (tensor(0, [4, 3, 8, 8]), tensor(1, [6, 3, 3, 3]), tensor(2, [6, 6, 3, 3]));
+    let (gamma, beta) = (vector(3), vector(4));
+    let options = || ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    let norm = |residual| BatchNorm { weight: gamma.clone(), bias: beta.clone(), epsilon: 1e-5, residual, activation: Activation::Relu };
+    // exp and the product are memory bound: under checkpointing they are computed again in the backward pass.
+    let a = batch_norm_train(conv2d(x.clone(), first.clone(), None, options()), norm(None)).output;
+    let a = (a * 0.1).exp() * 0.5;
+    let b = batch_norm_train(conv2d(a.clone(), second.clone(), None, options()), norm(Some(a.clone()))).output;
+    let c = batch_norm((b * 0.3).tanh(), norm(None), beta.clone() * 0.0, gamma.clone() * 0.0 + 1.0);
+    let loss = c.powf_scalar(2.0).mean();
+    let gradients = loss.backward();
+    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
+    vec![
+        bits(host(loss)),
+        bits(host(x.grad(&gradients).unwrap())),
+        bits(host(first.grad(&gradients).unwrap())),
+        bits(host(second.grad(&gradients).unwrap())),
+        bits(host(gamma.grad(&gradients).unwrap())),
+        bits(host(beta.grad(&gradients).unwrap())),
+    ]
+}
+
+#[test]
+fn gradient_checkpointing_and_repetition_change_no_bit() {
+    let plain = Device::flex();
+    let sizes = [4 * 3 * 8 * 8, 6 * 3 * 9, 6 * 6 * 9, 6, 6];
+    let values: Vec<Vec<f32>> = sizes.iter().map(|&size| host(random([size], &plain))).collect();
+    let expected = small_network(&device(), &values);
+    assert_eq!(small_network(&device(), &values), expected, "again");
+    assert_eq!(small_network(&Device::flex().autodiff().gradient_checkpointing(), &values), expected, "checkpointing");
+}
+
+#[test]
+fn what_needs_no_gradient_gets_none_and_disturbs_no_other() {
+    let device = device();
+    let (x, w) = (random([2, 3, 6, 6], &device), random([4, 3, 3, 3], &device).require_grad());
+    let norm = || BatchNorm {
+        weight: Tensor::ones([4], &device),
+        bias: Tensor::zeros([4], &device).require_grad(),
+        epsilon: 1e-5,
+        residual: None,
+        activation: Activation::Relu,
+    };
+    let options = || ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    let run = |x: Tensor<4>| {
+        let norm = norm();
+        let bias = norm.bias.clone();
+        let y = batch_norm_train(conv2d(x.clone(), w.clone(), None, options()), norm).output;
+        let gradients = y.powf_scalar(3.0).sum().backward();
+        (x.grad(&gradients).is_some(), host(w.grad(&gradients).unwrap()), host(bias.grad(&gradients).unwrap()))
+    };
+    let (constant, tracked) = (run(x.clone()), run(x.clone().require_grad()));
+    assert!(!constant.0 && tracked.0);
+    assert_eq!((constant.1, constant.2), (tracked.1, tracked.2));
+    // An input from a device without autodiff is a constant too.
+    let plain = run(Tensor::from_data(x.into_data(), &Device::flex().autodiff()));
+    assert!(!plain.0);
+}
+
+#[test]
+fn evaluation_does_not_touch_tensors_others_hold() {
+    let device = Device::flex();
+    let x = random([2, 3, 5, 5], &device);
+    let before = host(x.clone());
+    let norm = BatchNorm {
+        weight: Tensor::ones([3], &device) * 2.0,
+        bias: Tensor::ones([3], &device),
+        epsilon: 1e-5,
+        residual: None,
+        activation: Activation::Relu,
+    };
+    let y = batch_norm(x.clone(), norm, Tensor::zeros([3], &device), Tensor::ones([3], &device));
+    assert_eq!(host(x), before);
+    assert_ne!(host(y), before);
+}
