@@ -9,7 +9,7 @@ const MAX_PIXELS: u64 = 1 << 17;
 ///
 /// # Panics
 /// When one contradicts the other, or a decoder of timburn's own panics.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let options = DecodeOptions { max_pixels: MAX_PIXELS, ..DecodeOptions::default() };
     // The region must come from the bytes, so that a file found by the fuzzer fails again.
     let dice = data.iter().fold(0xCBF2_9CE4_8422_2325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));

@@ -5,7 +5,7 @@
 //! over the repeats: images per second, median (min-max), and CPU time per image, the least of the repeats: what other programs on the machine
 //! disturb least. `-- --rows [REPEATS]` prints tab-separated rows instead, for `benches/peers/compare.py`, which runs the peers beside it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 
 #[path = "../tests/common/mod.rs"]
 mod common;

@@ -53,9 +53,9 @@ pub(super) fn to_rgb(windows: &[Window], scratch: &mut Scratch, region: Region, 
                     [a, b, c, rest @ ..] => {
                         let (a, b, c) = (a.row(y), b.row(y), c.row(y));
                         if matches!(space, Space::YCbCr | Space::Ycck) {
-                            ycc_to_rgb(a, b, c, out)
+                            ycc_to_rgb(a, b, c, out);
                         } else {
-                            interleave(a, b, c, out)
+                            interleave(a, b, c, out);
                         }
                         if let [black] = rest {
                             // What YCC converts to is already ink; plain CMYK is stored inverted (Adobe).

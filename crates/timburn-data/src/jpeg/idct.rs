@@ -3,6 +3,8 @@
 //! A coefficient of sixteen neighbouring blocks lies in sixteen neighbouring places, put there by the entropy decoder: the transform is plain
 //! arithmetic on vectors in both directions and never transposes.
 
+#![allow(clippy::needless_range_loop, reason = "see `crate::simd::widest`: loops over indices are what is compiled to vectors")]
+
 use super::idct_scaled;
 use crate::simd::widest;
 

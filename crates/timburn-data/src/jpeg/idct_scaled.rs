@@ -1,5 +1,7 @@
 //! The inverse DCTs of libjpeg that give 4×4, 2×2 and 1×1 samples a block (`jidctred.c`): the picture at a half, a quarter, an eighth.
 
+#![allow(clippy::needless_range_loop, reason = "see `crate::simd::widest`: loops over indices are what is compiled to vectors")]
+
 use super::idct::{Dequantized, LANES, descale, four, sample, times};
 
 const CONST_BITS: u32 = 13;

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// One picture, by its index and bytes, into `3 * 224 * 224` numbers.
-pub type Step = fn(usize, &[u8], &mut [f32]);
+pub(crate) type Step = fn(usize, &[u8], &mut [f32]);
 
 /// torchvision's `RandomResizedCrop.get_params` with its defaults; `[left, top, width, height]`.
-pub fn random_resized_crop(mut unit: impl FnMut() -> f64, width: usize, height: usize) -> [usize; 4] {
+pub(crate) fn random_resized_crop(mut unit: impl FnMut() -> f64, width: usize, height: usize) -> [usize; 4] {
     let (w, h) = (width as f64, height as f64);
     for _ in 0..10 {
         let area = w * h * (0.08 + 0.92 * unit());
@@ -29,7 +29,7 @@ pub fn random_resized_crop(mut unit: impl FnMut() -> f64, width: usize, height: 
 }
 
 /// `(x / 255 - mean) / std` with ImageNet's statistics, channel by channel, mirrored if asked.
-pub fn normalize(pixels: &[u8], side: usize, mirrored: bool, out: &mut [f32]) {
+pub(crate) fn normalize(pixels: &[u8], side: usize, mirrored: bool, out: &mut [f32]) {
     const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
     const STD: [f32; 3] = [0.229, 0.224, 0.225];
     assert_eq!(pixels.len(), side * side * 3);
@@ -73,7 +73,7 @@ fn cpu_seconds() -> f64 {
 }
 
 /// Measures every step with 1 and 2 threads and prints the results.
-pub fn run(files: &[Vec<u8>], steps: &[(&str, &str, Step)]) {
+pub(crate) fn run(files: &[Vec<u8>], steps: &[(&str, &str, Step)]) {
     let arguments: Vec<_> = std::env::args().collect();
     // `cargo test` runs benches too, with `--test`: there is nothing to test here.
     if files.is_empty() || arguments.iter().any(|argument| argument == "--test") {
