@@ -173,6 +173,14 @@ fn crops_first() {
             }
         }
     }
+    // Nor does it matter where in the list they stand.
+    let middle = r#"["invert", { op = "random_resized_crop", size = 50 }, { op = "resize", size = 30, interpolation = "random" }, { op = "center_crop", size = 20 }, "horizontal_flip"]"#;
+    let list = recipe(middle).unwrap();
+    for seed in 0..20 {
+        let mut draws = Draws::new(seed, &[3]);
+        let one_by_one = list.iter().fold(image(37, 29), |image, step| step.apply(image, &mut draws));
+        assert_eq!(Pipeline::new(list.clone()).unwrap().apply(image(37, 29), &mut Draws::new(seed, &[3])), one_by_one);
+    }
     let flip = Pipeline::new(recipe(r#"["horizontal_flip"]"#).unwrap()).unwrap();
     assert!(flip.first_crop(9, 9, &mut Draws::new(0, &[])).is_none());
     assert_eq!(flip.output_size(), None);

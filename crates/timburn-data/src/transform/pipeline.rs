@@ -139,7 +139,8 @@ impl Pipeline {
         let mut at = first;
         while let Some(step) = self.steps.get(at) {
             // A resize with a centre crop behind it computes only what is kept, wherever it stands.
-            if let Some(crop @ FirstCrop { made: Made::Middle(..), .. }) = first_crop(&self.steps[at..], image.width, image.height, draws) {
+            let crop = matches!(step, Transform::Resize(_)).then(|| first_crop(&self.steps[at..], image.width, image.height, draws));
+            if let Some(crop) = crop.flatten() {
                 image = crop.finish(&image.crop(crop.region));
                 at += crop.steps();
             } else {
