@@ -1,4 +1,5 @@
-//! The `timburn` binary. Results go to stdout, bars and errors to stderr; exit codes: 0 ok, 1 run time, 2 usage, 3 data, 4 weights.
+//! The `timburn` binary. Results go to stdout, bars and errors to stderr; exit codes: 0 ok, 1 run time, 2 usage, 3 data,
+//! 4 weights, 5 non-finite training, 130 and 143 interrupted.
 
 mod commands;
 mod output;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Image classification: models, predictions.
+/// Image classification: data, training, models, predictions.
 #[derive(Parser)]
 #[command(name = "timburn", version, arg_required_else_help = true)]
 struct Cli {
@@ -20,8 +21,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Train(commands::train::Train),
     Predict(commands::predict::Predict),
     Models(commands::models::Models),
+    Data(commands::data::Data),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +33,8 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Predict(predict) => predict.run(),
         Command::Models(models) => models.run(),
+        Command::Data(data) => data.run(),
+        Command::Train(train) => train.run(),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

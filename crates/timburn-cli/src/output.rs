@@ -12,6 +12,11 @@ pub(crate) fn error(error: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "error: {error}");
 }
 
+/// One remark for people, on stderr.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Sends the libraries' warnings, and on demand their remarks, to stderr.
 pub(crate) fn log_to_stderr(verbose: bool) {
     struct Stderr;

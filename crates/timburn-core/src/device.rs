@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::{Device, DeviceType, Tensor, TensorData};
+pub use burn::tensor::Device;
+use burn::tensor::{DeviceType, Tensor, TensorData};
 
 use crate::error::{DeviceError, Result};
 pub use crate::panic::panic_message;

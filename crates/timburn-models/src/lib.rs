@@ -28,6 +28,7 @@ pub mod registry;
 pub mod resnet;
 pub mod state_dict;
 
+pub use blocks::autocast;
 pub use image_model::{ImageModel, LayerGroup, Stage};
 pub use model::Model;
 pub use options::{ModelOptions, Stem};

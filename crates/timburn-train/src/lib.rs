@@ -39,6 +39,7 @@
 
 pub mod checkpoint;
 pub mod ema;
+mod freeze;
 pub mod gradients;
 mod lock;
 pub mod loss;
@@ -55,6 +56,7 @@ pub mod trainer;
 
 pub use checkpoint::{Checkpoint, CheckpointStore};
 pub use ema::{Ema, EmaConfig};
+pub use freeze::freeze_until;
 pub use gradients::{Accumulator, Clip, ParameterGradients};
 pub use loss::{Loss, LossConfig, Reduction, Targets};
 pub use lr_finder::LrFinder;
@@ -64,4 +66,4 @@ pub use precision::{LossScale, Precision};
 pub use recipe::Recipe;
 pub use run::{EventWriter, RunFolder};
 pub use schedule::{Rates, Schedule, ScheduleConfig};
-pub use trainer::{Evaluator, Learner, Observer, Outcome, StopFlag, TrainData, Trainer, find_lr};
+pub use trainer::{Evaluator, Learner, Observer, Outcome, Recorder, StopFlag, TrainData, Trainer, find_lr};

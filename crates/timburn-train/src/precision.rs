@@ -1,5 +1,6 @@
 //! Precision of the computation, and the loss scale that keeps f16 gradients above zero.
 
+use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
 use timburn_core::error::TrainError;
 use timburn_core::{Error, Result};
@@ -15,6 +16,34 @@ pub enum Precision {
     BF16,
     /// IEEE half: 11 bits of precision, largest value 65504; needs a [`LossScale`].
     F16,
+}
+
+impl Precision {
+    /// The type for [`autocast`](timburn_models::autocast()); none for f32.
+    pub fn dtype(self) -> Option<FloatDType> {
+        match self {
+            Self::F32 => None,
+            Self::BF16 => Some(FloatDType::BF16),
+            Self::F16 => Some(FloatDType::F16),
+        }
+    }
+
+    /// Refuses a type that the device does not compute in.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn check(self, device: &Device) -> Result<()> {
+        match self.dtype().filter(|dtype| !device.supports_dtype(*dtype)) {
+            None => Ok(()),
+            Some(dtype) => {
+                let others =
+                    [Self::BF16, Self::F16].into_iter().filter(|other| other.dtype().is_some_and(|dtype| device.supports_dtype(dtype)));
+                let names: Vec<String> = others.map(|other| format!(", {other:?}").to_lowercase()).collect();
+                let expected = format!("what the device supports: f32{}", names.concat());
+                Err(Error::Argument { name: "train.precision", value: format!("{dtype:?}").to_lowercase(), expected })
+            }
+        }
+    }
 }
 
 /// A loss scale that follows what the gradients bear: `torch.amp.GradScaler`.

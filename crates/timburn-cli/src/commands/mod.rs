@@ -1,4 +1,6 @@
 //! One file per verb.
 
+pub(crate) mod data;
 pub(crate) mod models;
 pub(crate) mod predict;
+pub(crate) mod train;

@@ -10,6 +10,16 @@ pub enum TrainError {
         /// Positions in the batch, where they are known.
         samples: Vec<usize>,
     },
+    /// The same, with the samples of the data set it happened on.
+    #[error("non-finite {what} on {}{}", names.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", "), if names.len() > 8 { format!(" and {} more", names.len() - 8) } else { String::new() })]
+    NonFiniteSamples {
+        /// What was not finite.
+        what: String,
+        /// Indices of the samples in the data set.
+        indices: Vec<usize>,
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Mixed precision overflowed at every scale.
     #[error("{skipped} steps in a row overflowed and were skipped; the loss scale is down to {scale}")]
     LossScale {

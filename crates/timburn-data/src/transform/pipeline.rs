@@ -2,10 +2,10 @@
 
 use timburn_core::preprocessing::Interpolation;
 use timburn_core::seed::Draws;
-use timburn_core::{Error, Result};
+use timburn_core::{Error, Preprocessing, Result};
 
 use super::crop::center_scaling;
-use super::{Normalize, Size, Transform, ops};
+use super::{Filter, Normalize, Size, Transform, ops};
 use crate::image::{Region, Rgb8Image};
 use crate::resize::{Scaling, resize};
 
@@ -110,6 +110,32 @@ impl Pipeline {
     /// Whether two samples of one picture can differ.
     pub fn is_random(&self) -> bool {
         self.steps.iter().any(Transform::is_random)
+    }
+
+    /// The list as a model's [`Preprocessing`]: a resize, a square centre crop and the normalisation.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for any other list: a model's file could not say what its pictures need.
+    pub fn preprocessing(&self) -> Result<Preprocessing> {
+        let other = || Error::Argument {
+            name: "transforms",
+            value: "a list of its own".into(),
+            expected: "resize, center_crop to a square and normalize, which a model's file can say".into(),
+        };
+        let ([Transform::Resize(resize), Transform::CenterCrop(crop)], Some(normalization)) = (self.steps.as_slice(), &self.normalization)
+        else {
+            return Err(other());
+        };
+        let (Size::Side(input), Size::Side(side)) = (crop.size, resize.size) else { return Err(other()) };
+        let interpolation = match resize.interpolation {
+            Filter::Nearest => Interpolation::Nearest,
+            Filter::Bilinear => Interpolation::Bilinear,
+            Filter::Bicubic => Interpolation::Bicubic,
+            Filter::Lanczos => Interpolation::Lanczos,
+            Filter::Random => return Err(other()),
+        };
+        let &Normalize { mean, std, channels } = normalization;
+        Ok(Preprocessing { input, resize: side, mode: resize.mode, interpolation, mean, std, channels })
     }
 
     /// All steps in order.

@@ -3,6 +3,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 use timburn_kernels::conv2d;
 
+use super::autocast::lowered;
 use super::{BatchNorm2d, Builder, Init};
 
 /// How a convolution pads height and width.
@@ -108,7 +109,7 @@ impl Conv2d {
         let [_, _, height, width] = input.dims();
         let padding = [self.zeros_around(height), self.zeros_around(width)];
         let options = ConvOptions::new_with_padding([self.stride; 2], padding, [self.dilation; 2], self.groups);
-        conv2d(input, self.weight.val(), self.bias.as_ref().map(Param::val), options)
+        conv2d(lowered(input), lowered(self.weight.val()), self.bias.as_ref().map(|bias| lowered(bias.val())), options)
     }
 
     /// Zeros before and after an axis of this size.

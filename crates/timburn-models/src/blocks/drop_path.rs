@@ -2,6 +2,7 @@ use burn::module::{Flag, Module, Param};
 use burn::tensor::{Distribution, Tensor};
 
 use super::Builder;
+use super::autocast::matched;
 
 /// Stochastic depth: in training, drops a block's whole branch for some samples and scales the rest up (Huang et al. 2016; timm's
 /// `DropPath`). The identity when evaluating, frozen, or at rate 0.
@@ -33,6 +34,7 @@ impl DropPath {
         let keep = 1.0 - self.rate;
         let [n, ..] = branch.dims();
         let mask = Tensor::<4>::random([n, 1, 1, 1], Distribution::Bernoulli(keep), &branch.device());
-        branch * (mask / keep)
+        let scale = matched(mask / keep, branch.dtype());
+        branch * scale
     }
 }

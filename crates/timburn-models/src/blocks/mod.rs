@@ -1,5 +1,6 @@
 //! Layers that the families share. Weights are laid out and named as PyTorch lays them out and names them.
 
+mod autocast;
 mod batch_norm;
 mod builder;
 mod conv;
@@ -8,6 +9,7 @@ mod linear;
 mod pool;
 mod squeeze_excite;
 
+pub use autocast::autocast;
 pub use batch_norm::{BatchNorm2d, BatchNormMode, RunningStat};
 pub use builder::{Builder, Init};
 pub use conv::{Conv2d, Conv2dConfig, Padding, fold_batch_norm};

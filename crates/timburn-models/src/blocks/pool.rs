@@ -2,10 +2,12 @@ use burn::tensor::Tensor;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 
-/// Mean over height and width: `[n, c, h, w]` → `[n, c]`.
+use super::autocast::widened;
+
+/// Mean over height and width: `[n, c, h, w]` → `[n, c]`, in f32 also where convolutions are not (see [`autocast`](super::autocast())).
 pub fn global_average_pool(input: Tensor<4>) -> Tensor<2> {
     let [n, c, h, w] = input.dims();
-    input.reshape([n, c, h * w]).mean_dim(2).reshape([n, c])
+    widened(input).reshape([n, c, h * w]).mean_dim(2).reshape([n, c])
 }
 
 /// The stem's maximum over 3×3 windows, stride 2, padding 1: halves height and width, rounding up.

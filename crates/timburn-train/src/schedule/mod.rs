@@ -106,14 +106,14 @@ impl Schedule {
         part.rates(step, self.steps_per_epoch, self.config.update)
     }
 
-    /// Tells the schedule the metric at the end of epoch `epoch` (from 0). Only a [`Plateau`] that was in charge of that epoch listens. A
-    /// metric that is not a number is no improvement.
-    pub fn observe(&mut self, epoch: u64, metric: f64) {
+    /// Tells the schedule the metric at the end of epoch `epoch` (from 0). Only a [`Plateau`] that was in charge of that epoch listens: it
+    /// asks for a metric that gets better its way (lower: a loss; higher: an accuracy). One that is not a number is no improvement.
+    pub fn observe(&mut self, epoch: u64, metric: impl Fn(Better) -> f64) {
         let last_step = ((epoch + 1) * self.steps_per_epoch).saturating_sub(1);
         if let Some(part) = self.parts.iter_mut().rev().find(|part| part.start <= last_step)
             && let (Curve::Plateau(plateau), Some(state)) = (&part.curve, &mut part.plateau)
         {
-            plateau.observe(state, metric);
+            plateau.observe(state, metric(plateau.mode));
         }
     }
 

@@ -5,6 +5,7 @@ mod evaluate;
 mod event;
 mod find_lr;
 mod learner;
+mod record;
 mod resume;
 mod stop;
 
@@ -13,6 +14,7 @@ pub use evaluate::Evaluator;
 pub use event::{EndEvent, Ending, EpochEvent, EvaluationEvent, Observer, StepEvent};
 pub use find_lr::{FoundLr, find_lr};
 pub use learner::{Learner, LearnerState, LearnerTensors, Update};
+pub use record::{Recorder, draw_report};
 pub use resume::Progress;
 pub use stop::StopFlag;
 
@@ -91,6 +93,11 @@ impl<M: ImageModel> Trainer<M> {
     #[must_use]
     pub fn with_stop(self, stop: StopFlag) -> Self {
         Self { stop, ..self }
+    }
+
+    /// Optimizer steps done.
+    pub fn step(&self) -> u64 {
+        self.learner.step()
     }
 
     /// Where the run stands.

@@ -56,8 +56,10 @@ impl Inspect {
         }
         output::results(|out| {
             if self.json {
-                let object: serde_json::Map<String, serde_json::Value> =
-                    found.iter().map(|(name, inspection)| Ok(((*name).to_owned(), serde_json::to_value(inspection)?))).collect::<io::Result<_>>()?;
+                let object: serde_json::Map<String, serde_json::Value> = found
+                    .iter()
+                    .map(|(name, inspection)| Ok(((*name).to_owned(), serde_json::to_value(inspection)?)))
+                    .collect::<io::Result<_>>()?;
                 serde_json::to_writer_pretty(&mut *out, &object)?;
                 return writeln!(out);
             }

@@ -49,7 +49,11 @@ impl Preview {
         let (image, name) = self.picture()?;
         let (transforms, source) = self.transforms()?;
         let pipeline = Pipeline::new(transforms)?;
-        let original = Tile { caption: vec!["as it is".into(), format!("{}×{}", image.width, image.height)], image: image.clone(), frame: Some([90, 90, 90]) };
+        let original = Tile {
+            caption: vec!["as it is".into(), format!("{}×{}", image.width, image.height)],
+            image: image.clone(),
+            frame: Some([90, 90, 90]),
+        };
         let views = (0..u64::from(self.count)).map(|number| {
             let view = pipeline.apply(image.clone(), &mut Draws::new(self.seed, &[number]));
             let caption = vec![format!("{}×{}", view.width, view.height)];

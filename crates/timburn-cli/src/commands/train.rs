@@ -1,0 +1,366 @@
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use timburn_core::{Classes, Error, Preprocessing, Result, open_device};
+use timburn_models::state_dict::parameters;
+use timburn_models::{ImageModel, Model, create, trainable_parameters};
+use timburn_train::recipe::{Document, ModelSection};
+use timburn_train::run::{Environment, Overwrite};
+use timburn_train::trainer::{EndEvent, Ending, EpochEvent, EvaluationEvent, StepEvent};
+use timburn_train::{CheckpointStore, Observer, Outcome, Recipe, Recorder, RunFolder, StopFlag, TrainData, Trainer};
+use timburn_weights::{Bundle, HubOptions, ModelSpec, resolve};
+
+use crate::output::{self, DownloadBar};
+
+/// The recipes that are part of the program, by name.
+const SHIPPED: [(&str, &str); 12] = [
+    ("cats-and-dogs", include_str!("../../../../recipes/cats-and-dogs.toml")),
+    ("cifar10-resnet18", include_str!("../../../../recipes/cifar10-resnet18.toml")),
+    ("cifar10-resnet20", include_str!("../../../../recipes/cifar10-resnet20.toml")),
+    ("cifar10-resnet50-transfer", include_str!("../../../../recipes/cifar10-resnet50-transfer.toml")),
+    ("imagenet-resnet50-ffcv16", include_str!("../../../../recipes/imagenet-resnet50-ffcv16.toml")),
+    ("imagenet-resnet50-ffcv18", include_str!("../../../../recipes/imagenet-resnet50-ffcv18.toml")),
+    ("imagenet-resnet50-onecycle", include_str!("../../../../recipes/imagenet-resnet50-onecycle.toml")),
+    ("imagenet-resnet50-rsb-a1", include_str!("../../../../recipes/imagenet-resnet50-rsb-a1.toml")),
+    ("imagenet-resnet50-rsb-a2", include_str!("../../../../recipes/imagenet-resnet50-rsb-a2.toml")),
+    ("imagenet-resnet50-rsb-a3", include_str!("../../../../recipes/imagenet-resnet50-rsb-a3.toml")),
+    ("imagenet-resnet50-tv1", include_str!("../../../../recipes/imagenet-resnet50-tv1.toml")),
+    ("imagenet-resnet50-tv2", include_str!("../../../../recipes/imagenet-resnet50-tv2.toml")),
+];
+
+/// Train a model as a recipe says, or go on with a run.
+///
+/// RECIPE is a file, or the name of a recipe that is part of the program. The run folder gets the resolved recipe, the metrics of every step,
+/// checkpoints, plots and, at the end, the best model as a bundle.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  timburn train cifar10-resnet20 --data cifar-10-python.tar.gz
+  timburn train recipe.toml --data flowers/ --set train.epochs=3 --set train.lr=0.02 -o runs/flowers
+  timburn train --resume runs/flowers                    goes on from the newest checkpoint, bit for bit
+  timburn train recipe.toml --dry-run                    checks everything, prints the resolved recipe, starts nothing
+  timburn train --list                                   recipes that are part of the program
+
+Ctrl-C finishes the step, saves, and exits with 130 (SIGTERM: 143); a second one exits at once.")]
+pub(crate) struct Train {
+    /// A recipe's file or name
+    #[arg(value_name = "RECIPE", required_unless_present_any = ["resume", "list"], conflicts_with = "resume")]
+    recipe: Option<PathBuf>,
+    /// The data set; takes precedence over the recipe's data.path
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Changes a value of the recipe; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Run folder; must be new or empty [default: runs/NAME, runs/NAME-2, …]
+    #[arg(long, short, value_name = "DIR", conflicts_with = "resume")]
+    output: Option<PathBuf>,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// auto, or a backend with an optional index: flex, cuda:1, wgpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Check everything, print the resolved recipe, start nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// List the recipes that are part of the program
+    #[arg(long)]
+    list: bool,
+    /// Print an event a line as JSON: step, evaluation, epoch, end
+    #[arg(long)]
+    json: bool,
+    /// No bar and no line per epoch
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Train {
+    pub(crate) fn run(&self) -> Result<u8> {
+        if self.list {
+            output::results(|out| {
+                SHIPPED.iter().try_for_each(|(name, text)| {
+                    let recipe = Recipe::from_toml(text).map_err(std::io::Error::other)?;
+                    writeln!(out, "{name:28} {}", recipe.description.split_whitespace().collect::<Vec<_>>().join(" "))
+                })
+            })?;
+            return Ok(0);
+        }
+        let (recipe, name) = self.recipe()?;
+        let path = recipe.data.path.clone().ok_or_else(|| missing("data.path", "none", "a data set: --data PATH"))?;
+        let device = open_device(&self.device)?;
+        let data = TrainData::new(&recipe, timburn_data::open(&path)?)?;
+        let model = model(&recipe, data.classes().len(), &device)?;
+        if self.dry_run {
+            return self.describe(&recipe, &data, &model);
+        }
+
+        let environment = Environment::collect(&self.device);
+        let folder = match &self.resume {
+            Some(folder) => RunFolder::resume(folder, &environment)?,
+            None => RunFolder::create(
+                self.output.clone().unwrap_or_else(|| unused(&name)),
+                Overwrite::Refuse,
+                &recipe.to_toml()?,
+                &environment,
+            )?,
+        };
+        let path = folder.path().to_owned();
+        let (stop, signal) = (StopFlag::default(), Arc::new(AtomicUsize::new(0)));
+        listen(&stop, &signal)?;
+        let store = CheckpointStore::open(folder.checkpoints(), recipe.checkpoints.keep_last)?;
+        let classes = data.classes().clone();
+        let scores_on_test = data.scores_on_test;
+        let trainer = Trainer::new(recipe.clone(), model, data, &device)?.with_checkpoints(store)?.with_stop(stop);
+        let resumed_at = self.resume.as_ref().map(|_| trainer.step());
+        let recorder = Recorder::new(folder, classes.clone(), resumed_at)?;
+        if !self.quiet && !self.json {
+            let note = if scores_on_test { "; scores are of the test set, for want of a validation set" } else { "" };
+            output::note(&format!("{}{note}", path.display()));
+        }
+        let mut watch = (recorder, Screen::new(&recipe, self.json, self.quiet));
+        let outcome = trainer.fit(&mut watch)?;
+        watch.1.clear();
+        self.finish(&recipe, &classes, &path, &outcome)?;
+        Ok(match (outcome.ending, signal.load(Ordering::Relaxed)) {
+            (Ending::Interrupted, signal) => 128 + signal as u8,
+            _ => 0,
+        })
+    }
+
+    /// The resolved recipe, and the name of a new run's folder.
+    fn recipe(&self) -> Result<(Recipe, String)> {
+        let mut settings = self.set.clone();
+        if let Some(path) = &self.data {
+            settings.push(format!("data.path={}", toml_string(path)?));
+        }
+        let (document, name) = match (&self.resume, &self.recipe) {
+            (Some(folder), _) => (Document::read(folder.join("recipe.toml"))?, String::new()),
+            (None, Some(path)) => {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let shipped = SHIPPED.iter().find(|(name, _)| !path.exists() && Path::new(name) == path);
+                match shipped {
+                    Some((name, text)) => (Document::new(*name, *text), stem),
+                    None => (Document::read(path)?, stem),
+                }
+            }
+            (None, None) => return Err(missing("RECIPE", "none", "a recipe's file or name")),
+        };
+        let document = settings.iter().try_fold(document, |document, setting| document.set(setting))?;
+        Ok((Recipe::from_document(&document)?, name))
+    }
+
+    fn describe(&self, recipe: &Recipe, data: &TrainData, model: &Model) -> Result<u8> {
+        let text = recipe.to_toml()?;
+        output::results(|out| {
+            writeln!(
+                out,
+                "# {} training and {} validation pictures, {} classes",
+                data.train().len(),
+                data.validation().len(),
+                data.classes().len()
+            )?;
+            writeln!(out, "# {} tensors, {} trainable parameters", parameters(model).len(), trainable_parameters(model))?;
+            write!(out, "{text}")
+        })?;
+        Ok(0)
+    }
+
+    /// Writes the best model as a bundle and says how it went.
+    fn finish(&self, recipe: &Recipe, classes: &Classes, path: &Path, outcome: &Outcome<Model>) -> Result<()> {
+        if outcome.ending == Ending::Interrupted {
+            if !self.json {
+                output::note(&format!("stopped at step {}; go on with: timburn train --resume {}", outcome.step, path.display()));
+            }
+            return Ok(());
+        }
+        let Some(section) = &recipe.model else { return Ok(()) };
+        let weights = match &outcome.best_checkpoint {
+            Some(best) => {
+                let mut groups = timburn_train::Checkpoint::load(best)?.groups;
+                groups.remove("ema").or_else(|| groups.remove("model")).unwrap_or_default()
+            }
+            None => timburn_models::state_dict(&outcome.model),
+        };
+        let architecture = section.name.split('.').next().unwrap_or_default().to_owned();
+        let options = timburn_models::ModelOptions { classes: Some(classes.len()), ..section.options.clone() };
+        let mut card = timburn_weights::Card { recipe: serde_json::to_value(recipe).unwrap_or_default(), ..Default::default() };
+        card.measured.top1 = outcome.best.filter(|_| recipe.checkpoints.best.name() == "top1").map(|best| 100.0 * best);
+        let bundle = Bundle {
+            model: ModelSpec { architecture, options },
+            classes: classes.clone(),
+            preprocessing: preprocessing(recipe)?,
+            card,
+            weights,
+        };
+        let file = path.join("model.timburn");
+        bundle.save(&file, timburn_weights::Precision::F32)?;
+        if !self.json && !self.quiet {
+            let best =
+                outcome.best.map_or_else(String::new, |best| format!(", best {} {:.2} %", recipe.checkpoints.best.name(), 100.0 * best));
+            output::results(|out| writeln!(out, "{}{best}", file.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The model of the recipe, with its starting weights, its frozen part frozen.
+fn model(recipe: &Recipe, classes: usize, device: &timburn_core::device::Device) -> Result<Model> {
+    let section = recipe.model.as_ref().ok_or_else(|| missing("model.name", "none", "an architecture, as `timburn models` lists them"))?;
+    let options = timburn_models::ModelOptions { classes: Some(classes), seed: recipe.train.seed, ..section.options.clone() };
+    let device = device.clone().autodiff();
+    if !section.pretrained && section.weights.is_none() {
+        return create(&section.name, &options, &device);
+    }
+    let progress = DownloadBar::default();
+    let bundle = resolve(Some(&section.name), section.weights.as_deref(), &HubOptions::from_env(), &progress)?;
+    progress.clear();
+    freeze(bundle.load_with(&options, &device)?, section)
+}
+
+fn freeze(model: Model, section: &ModelSection) -> Result<Model> {
+    match &section.freeze {
+        Some(stage) => timburn_train::freeze_until(model, stage),
+        None => Ok(model),
+    }
+}
+
+/// What the bundle says about its pictures: the recipe's evaluation.
+fn preprocessing(recipe: &Recipe) -> Result<Preprocessing> {
+    timburn_data::Pipeline::new(recipe.augment.evaluation.clone())?.preprocessing()
+}
+
+/// `runs/NAME`, or the first of `runs/NAME-2`, … that is not there.
+fn unused(name: &str) -> PathBuf {
+    let numbered = |number: u32| Path::new("runs").join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
+    (1..).map(numbered).find(|path| !path.exists()).unwrap_or_else(|| numbered(1))
+}
+
+/// The first signal asks for the stop, the second one ends the process.
+fn listen(stop: &StopFlag, signal: &Arc<AtomicUsize>) -> Result<()> {
+    for number in [SIGINT, SIGTERM] {
+        let failed = || Error::io("listen for signals of", "this process");
+        signal_hook::flag::register_conditional_shutdown(number, 128 + number, stop.inner()).map_err(failed())?;
+        signal_hook::flag::register(number, stop.inner()).map_err(failed())?;
+        signal_hook::flag::register_usize(number, signal.clone(), number as usize).map_err(failed())?;
+    }
+    Ok(())
+}
+
+fn toml_string(path: &Path) -> Result<String> {
+    let text = path.to_str().ok_or_else(|| missing("--data", &path.display().to_string(), "a path in UTF-8"))?;
+    Ok(serde_json::Value::from(text).to_string())
+}
+
+fn missing(name: &'static str, value: &str, expected: &str) -> Error {
+    Error::Argument { name, value: value.into(), expected: expected.into() }
+}
+
+/// The run on the terminal: a bar an epoch, a line when it is over; or an event a line.
+struct Screen {
+    bar: ProgressBar,
+    epochs: u64,
+    json: bool,
+    quiet: bool,
+    /// Of this epoch.
+    samples: u64,
+    time: Duration,
+}
+
+impl Screen {
+    fn new(recipe: &Recipe, json: bool, quiet: bool) -> Self {
+        let bar = if json || quiet { ProgressBar::hidden() } else { output::bar(0, "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left") };
+        Self { bar, epochs: recipe.train.epochs, json, quiet, samples: 0, time: Duration::ZERO }
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn event(&self, kind: &str, value: serde_json::Value) -> Result<()> {
+        if !self.json {
+            return Ok(());
+        }
+        let mut line = json!({ "event": kind });
+        if let (Some(line), serde_json::Value::Object(value)) = (line.as_object_mut(), value) {
+            line.extend(value);
+        }
+        output::results(|out| writeln!(out, "{line}"))
+    }
+}
+
+fn value(event: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(event).unwrap_or_default()
+}
+
+impl Observer for Screen {
+    fn step(&mut self, event: &StepEvent) -> Result<()> {
+        if event.done == 1 {
+            (self.samples, self.time) = (0, Duration::ZERO);
+            self.bar.reset();
+        }
+        self.samples += event.samples as u64;
+        self.time += event.time;
+        self.bar.set_length(event.steps_per_epoch);
+        self.bar.set_prefix(format!("epoch {}/{}", event.epoch + 1, self.epochs));
+        self.bar.set_position(event.done);
+        let rate = self.samples as f64 / self.time.as_secs_f64().max(1e-9);
+        self.bar.set_message(format!("loss {:.3}, top-1 {:.1} %, lr {:.2e}, {rate:.0} images/s", event.loss, 100.0 * event.top1, event.lr));
+        for bad in &event.bad {
+            self.bar.suspend(|| log::warn!("left out: {}", bad.reason));
+        }
+        self.event("step", value(event))
+    }
+
+    fn evaluating(&mut self, done: usize, total: usize) {
+        if self.bar.length() != Some(total as u64) {
+            self.bar.reset();
+            self.bar.set_length(total as u64);
+            self.bar.set_position(0);
+            self.bar.set_message("scoring");
+        }
+        self.bar.inc(done as u64);
+    }
+
+    fn evaluation(&mut self, event: &EvaluationEvent) -> Result<()> {
+        self.event("evaluation", json!({ "step": event.step, "epoch": event.epoch, "ema": event.ema, "best": event.best, "loss": event.report.loss, "top": event.report.top }))
+    }
+
+    fn epoch(&mut self, event: &EpochEvent) -> Result<()> {
+        if !self.json && !self.quiet {
+            let evaluation = event.evaluation.as_ref().map_or_else(String::new, |report| {
+                format!(
+                    "; validation loss {:.4}, top-1 {:.2} %",
+                    report.loss.unwrap_or(f64::NAN),
+                    100.0 * report.top(1).unwrap_or(f64::NAN)
+                )
+            });
+            let line = format!(
+                "epoch {}/{}: loss {:.4}, top-1 {:.2} %{evaluation}; {:.0} images/s, {:.1} % waiting for data",
+                event.epoch + 1,
+                self.epochs,
+                event.loss,
+                100.0 * event.top1,
+                event.images_per_second,
+                100.0 * event.data_wait
+            );
+            self.bar.suspend(|| output::note(&line));
+        }
+        let mut event_value = value(event);
+        if let Some(object) = event_value.as_object_mut() {
+            object.remove("evaluation");
+        }
+        self.event("epoch", event_value)
+    }
+
+    fn end(&mut self, event: &EndEvent) -> Result<()> {
+        self.event("end", json!({ "ending": event.ending, "step": event.step, "epochs": event.epochs, "best": event.best, "checkpoint": event.checkpoint }))
+    }
+}
