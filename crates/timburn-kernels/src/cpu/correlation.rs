@@ -145,7 +145,7 @@ impl Task<'_> {
             let seen = self.group * channels + chosen.start..self.group * channels + chosen.end;
             let depth = chosen.len() * taps;
             if depth > 0 {
-                window.fill(seen.clone(), pixels);
+                window.fill::<S>(seen.clone(), pixels);
             }
             let mut start = 0;
             for panel in 0..panels {
