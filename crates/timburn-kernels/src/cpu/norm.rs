@@ -141,10 +141,7 @@ impl WithSimd for TrainChannel<'_> {
         let variance = (total / shape.count()) as f32;
         let affine = self.norm.affine(self.channel, mean, variance);
         for at in shape.planes(self.channel) {
-            let residual = match self.residual {
-                Some(residual) => Some(&residual[at..at + area]),
-                None => None,
-            };
+            let residual = self.residual.map(|residual| &residual[at..at + area]);
             let x = self.input[at..at + area].as_ptr();
             // SAFETY: a plane of this channel, which is only written, and here alone.
             unsafe { for_activation!(self.norm.activation, apply::<S>(affine, x, residual, self.output.at(at), area)) };
@@ -243,10 +240,7 @@ unsafe fn backward_channel<S: Simd, const A: u8>(task: &BackwardChannel<'_>) -> 
         let [s, p] = unsafe {
             match job.output {
                 Some(output) => {
-                    let residual = match residual {
-                        Some(residual) => Some(residual.at(at)),
-                        None => None,
-                    };
+                    let residual = residual.map(|residual| residual.at(at));
                     // What passes is kept: the output's mask is not needed a second time.
                     sweep::mask::<S, A>(mean, x, &output[at..at + area], slope.at(at), residual)
                 }

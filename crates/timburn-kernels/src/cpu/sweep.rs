@@ -1,7 +1,11 @@
 //! One pass over a plane: what batch normalisation does to values that lie side by side.
 //!
 //! Loops are over indices here, without closures: whatever the compiler does not inline is compiled without the vector instructions.
-#![allow(clippy::needless_range_loop, reason = "see above")]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::assign_op_pattern,
+    reason = "see above: assigning operators are functions that may stay calls"
+)]
 
 use macerator::{ReduceAdd, Simd, VMulAdd, vload_unaligned, vstore_unaligned};
 
