@@ -1,6 +1,8 @@
+use burn::tensor::Tensor;
 use burn::tensor::module;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Device, Tensor};
+#[cfg(feature = "flex")]
+use burn::tensor::{DType, Device};
 
 use crate::Activation;
 
@@ -36,10 +38,11 @@ pub struct BatchNormTrained {
 /// As Burn's `conv2d`: when shapes and groups do not fit together.
 pub fn conv2d(input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions<2>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if has_kernels(&input, [&weight]) && bias.as_ref().is_none_or(|bias| has_kernels(bias, [])) {
-        if let Some(shape) = crate::flex::conv_shape(input.dims(), weight.dims(), &options) {
-            return crate::flex::conv2d(input, weight, bias, shape);
-        }
+    if has_kernels(&input, [&weight])
+        && bias.as_ref().is_none_or(|bias| has_kernels(bias, []) && bias.dims() == [weight.dims()[0]])
+        && let Some(shape) = crate::flex::conv_shape(input.dims(), weight.dims(), &options)
+    {
+        return crate::flex::conv2d(input, weight, bias, shape);
     }
     module::conv2d(input, weight, bias, options)
 }
@@ -60,7 +63,9 @@ pub fn batch_norm_train(input: Tensor<4>, norm: BatchNorm) -> BatchNormTrained {
 /// Gradients flow to the input, the parameters and the residual; the statistics are constants.
 pub fn batch_norm(input: Tensor<4>, norm: BatchNorm, mean: Tensor<1>, variance: Tensor<1>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if norm.has_kernels(&input) && has_kernels(&mean, [&variance]) {
+    let statistics = || has_kernels(&mean, [&variance]) && mean.dims() == variance.dims() && mean.dims() == norm.weight.dims();
+    #[cfg(feature = "flex")]
+    if norm.has_kernels(&input) && statistics() {
         return crate::flex::batch_norm(input, norm, mean, variance);
     }
     let output = module::batch_norm(input, norm.weight, norm.bias, mean.detach(), variance.detach(), norm.epsilon);

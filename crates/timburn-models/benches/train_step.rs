@@ -2,6 +2,9 @@
 //!
 //! A step is forward, cross-entropy, backward and a plain SGD update. Prints device, threads, sizes, n, median, minimum and maximum;
 //! `benches/peers/train_step.py` prints the same lines for PyTorch. Only lines that contain NAME run. `TIMBURN_DEVICE` names the device.
+//!
+//! glibc returns large buffers to the system when they are freed and pays for every page again in the next step. With
+//! `MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592` it keeps them: faster steps, at the price of memory that stays.
 #![allow(clippy::expect_used, reason = "a benchmark stops at the first failure")]
 
 use std::hint::black_box;

@@ -69,8 +69,44 @@ impl ConvShape {
     }
 }
 
+/// The convolution of stride 1 that a pointwise one of larger stride is on the pixels it sees.
+fn on_seen_pixels(shape: &ConvShape) -> Option<ConvShape> {
+    let strided = shape.kernel == [1, 1] && shape.before == [0, 0] && shape.stride != [1, 1];
+    let inside = (0..2).all(|axis| (shape.result[axis] - 1) * shape.stride[axis] < shape.size[axis]);
+    (strided && inside).then_some(ConvShape { size: shape.result, stride: [1, 1], ..*shape })
+}
+
+/// The pixels that a pointwise convolution sees.
+fn seen_pixels(shape: &ConvShape, input: &[f32]) -> Vec<f32> {
+    let [height, width] = shape.result;
+    let mut seen = vec![0f32; shape.images * shape.inputs * height * width];
+    let planes = seen.par_chunks_exact_mut(height * width).zip(input.par_chunks_exact(shape.size[0] * shape.size[1]));
+    planes.for_each(|(to, from)| {
+        for (to, from) in to.chunks_exact_mut(width).zip(from.chunks_exact(shape.size[1]).step_by(shape.stride[0])) {
+            to.iter_mut().zip(from.iter().step_by(shape.stride[1])).for_each(|(to, &from)| *to = from);
+        }
+    });
+    seen
+}
+
+/// Back to their places, zeros between.
+fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Vec<f32> {
+    let [height, width] = shape.result;
+    let mut input = vec![0f32; shape.input_len()];
+    let planes = input.par_chunks_exact_mut(shape.size[0] * shape.size[1]).zip(seen.par_chunks_exact(height * width));
+    planes.for_each(|(to, from)| {
+        for (to, from) in to.chunks_exact_mut(shape.size[1]).step_by(shape.stride[0]).zip(from.chunks_exact(width)) {
+            to.iter_mut().step_by(shape.stride[1]).zip(from).for_each(|(to, &from)| *to = from);
+        }
+    });
+    input
+}
+
 /// The output of a convolution with `weight` `[outputs, inputs / groups, kernel…]`.
 pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    if let Some(dense) = on_seen_pixels(shape) {
+        return forward(&dense, &seen_pixels(shape, input), weight, bias);
+    }
     let mut output = Output::new(shape.output_len());
     let target = Target {
         values: output.pointer(),
@@ -102,6 +138,9 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
 /// An input pixel was seen by those taps whose distance to it is a multiple of the stride: for each residue of the pixel's row and
 /// column these are fixed, and the gradient is a correlation of stride 1 with them.
 pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
+    if let Some(dense) = on_seen_pixels(shape) {
+        return spread_pixels(shape, &input_gradient(&dense, gradient, weight));
+    }
     let mut output = Output::new(shape.input_len());
     let pointer = output.pointer();
     let (source, images) = (shape.output(gradient), shape.images);
@@ -148,6 +187,9 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
 
 /// The gradient with respect to the weight.
 pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Vec<f32> {
+    if let Some(dense) = on_seen_pixels(shape) {
+        return weight_gradient(&dense, &seen_pixels(shape, input), gradient);
+    }
     let reach = &shape.reach();
     let (source, gradient) = (shape.input(input), shape.output(gradient));
     if shape.is_depthwise() {

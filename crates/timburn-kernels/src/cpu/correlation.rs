@@ -36,9 +36,11 @@ impl PackedWeights {
         if depth > 0 {
             values.par_chunks_exact_mut(depth * tile.rows).enumerate().for_each(|(index, block)| {
                 let (group, first) = (index / tiles, index % tiles * tile.rows);
-                for row in first..rows.min(first + tile.rows) {
-                    for (k, slot) in block[row - first..].iter_mut().step_by(tile.rows).enumerate() {
-                        *slot = weight([group, row, k / taps, k % taps]);
+                for (channel, block) in block.chunks_exact_mut(taps * tile.rows).enumerate() {
+                    for (tap, block) in block.chunks_exact_mut(tile.rows).enumerate() {
+                        for (row, slot) in (first..rows).zip(block) {
+                            *slot = weight([group, row, channel, tap]);
+                        }
                     }
                 }
             });
@@ -143,7 +145,7 @@ impl Task<'_> {
             let seen = self.group * channels + chosen.start..self.group * channels + chosen.end;
             let depth = chosen.len() * taps;
             if depth > 0 {
-                window.fill(seen.clone(), pixels);
+                window.fill::<S>(seen.clone(), pixels);
             }
             let mut start = 0;
             for panel in 0..panels {

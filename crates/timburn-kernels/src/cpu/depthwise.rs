@@ -59,7 +59,7 @@ impl WithSimd for Plane<'_> {
         let start = bias.map_or(0.0, |bias| bias[self.channel]);
         let mut scratch = Scratch::new(window.plane() + MAX_LANES);
         let pixels = scratch.values();
-        window.fill(self.channel..self.channel + 1, pixels);
+        window.fill::<S>(self.channel..self.channel + 1, pixels);
         let across = reach.grid.1.div_ceil(lanes::<S>());
         let (vectors, step) = (reach.grid.0 * across, window.row_step());
         let base = ((self.image * target.channels + self.channel) * target.height + target.offset.0) * target.width + target.offset.1;
@@ -155,7 +155,7 @@ impl WithSimd for PlaneGradient<'_> {
         let (pixels, slopes) = scratch.split_at_mut(bound + MAX_LANES);
         for image in self.images.clone() {
             let window = Window::image(source, reach, image);
-            window.fill(self.channel..self.channel + 1, pixels);
+            window.fill::<S>(self.channel..self.channel + 1, pixels);
             // What lies beyond the window is stale: it meets the zeros at the end of each row, and must be finite.
             pixels[bound..].fill(0.0);
             let plane = &gradient.values[(image * gradient.channels + self.channel) * area..][..area];

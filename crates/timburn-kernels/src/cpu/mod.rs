@@ -5,6 +5,7 @@ pub(crate) mod conv;
 mod correlation;
 mod depthwise;
 pub(crate) mod norm;
+mod sweep;
 mod tile;
 mod weight_gradient;
 mod window;

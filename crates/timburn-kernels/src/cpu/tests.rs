@@ -90,9 +90,9 @@ fn check_convolution(shape: &ConvShape, random: &mut Random) {
 
 /// The result's size, if the kernel fits.
 fn fit(mut shape: ConvShape, after: [usize; 2]) -> Option<ConvShape> {
-    for axis in 0..2 {
+    for (axis, after) in after.into_iter().enumerate() {
         let reach = shape.dilation[axis] * (shape.kernel[axis] - 1) + 1;
-        shape.result[axis] = (shape.size[axis] + shape.before[axis] + after[axis]).checked_sub(reach)? / shape.stride[axis] + 1;
+        shape.result[axis] = (shape.size[axis] + shape.before[axis] + after).checked_sub(reach)? / shape.stride[axis] + 1;
     }
     Some(shape)
 }

@@ -145,3 +145,33 @@ pub(crate) unsafe fn copy_over<S: Simd>(source: *const f32, target: *mut f32, le
         at += lanes::<S>();
     }
 }
+
+/// Copies exactly `len` values, short runs without a call.
+///
+/// # Safety
+/// Source and target hold `len` values and do not overlap.
+#[inline(always)]
+pub(crate) unsafe fn copy_exact<S: Simd>(source: *const f32, target: *mut f32, len: usize) {
+    // SAFETY: every part lies within `len`; the last overlaps the one before.
+    unsafe {
+        if len >= lanes::<S>() {
+            let mut at = 0;
+            while at + lanes::<S>() < len {
+                vstore_unaligned(target.add(at), vload_unaligned::<S, f32>(source.add(at)));
+                at += lanes::<S>();
+            }
+            let at = len - lanes::<S>();
+            vstore_unaligned(target.add(at), vload_unaligned::<S, f32>(source.add(at)));
+        } else if len >= 8 {
+            target.cast::<[f32; 8]>().write_unaligned(source.cast::<[f32; 8]>().read_unaligned());
+            target.add(len - 8).cast::<[f32; 8]>().write_unaligned(source.add(len - 8).cast::<[f32; 8]>().read_unaligned());
+        } else if len >= 4 {
+            target.cast::<[f32; 4]>().write_unaligned(source.cast::<[f32; 4]>().read_unaligned());
+            target.add(len - 4).cast::<[f32; 4]>().write_unaligned(source.add(len - 4).cast::<[f32; 4]>().read_unaligned());
+        } else {
+            for at in 0..len {
+                target.add(at).write(source.add(at).read());
+            }
+        }
+    }
+}

@@ -9,7 +9,7 @@ use macerator::{AutoArch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
-use super::tile::{MAX_LANES, dots, lanes, many_registers};
+use super::tile::{MAX_LANES, copy_exact, dots, lanes, many_registers};
 use super::window::{Reach, Source, Window, runs};
 
 /// Positions of one block: long enough that adding up the lanes at its end costs little.
@@ -138,13 +138,15 @@ impl Task<'_> {
                 for run in runs(range.clone(), area, usize::MAX) {
                     let (image, position) = (run.position / area, run.position % area);
                     let plane = (image * gradient.channels + first_output + output) * area;
-                    row[run.at..run.at + run.len].copy_from_slice(&gradient.values[plane + position..][..run.len]);
+                    let (from, to) = (&gradient.values[plane + position..][..run.len], &mut row[run.at..run.at + run.len]);
+                    // SAFETY: slices of the same length.
+                    unsafe { copy_exact::<S>(from.as_ptr(), to.as_mut_ptr(), run.len) };
                 }
                 row[tail..end].fill(0.0);
             }
             let window = Window::new(*source, reach, range, usize::MAX);
             let seen = first_channel + self.channels.start..first_channel + self.channels.end;
-            window.fill(seen.clone(), pixels);
+            window.fill::<S>(seen.clone(), pixels);
             // SAFETY: `right` has `rows` rows of `pitch` and a vector more; `pixels` holds these channels and a vector more.
             unsafe { window.rows::<S>(window.runs(), 0, seen, pixels, right.as_mut_ptr(), pitch) };
             for row in 0..rows {

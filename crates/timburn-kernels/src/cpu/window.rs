@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use macerator::Simd;
 
-use super::tile::copy_over;
+use super::tile::{copy_exact, copy_over};
 
 /// A tensor `[images, channels, height, width]` that is read.
 #[derive(Clone, Copy)]
@@ -174,7 +174,7 @@ impl<'a> Window<'a> {
 
     /// Copies channels of the source into `scratch`, padded with zeros, columns sorted by their residue.
     #[inline(always)]
-    pub(crate) fn fill(&self, channels: Range<usize>, scratch: &mut [f32]) {
+    pub(crate) fn fill<S: Simd>(&self, channels: Range<usize>, scratch: &mut [f32]) {
         if self.direct {
             return;
         }
@@ -188,7 +188,7 @@ impl<'a> Window<'a> {
                     if row < 0 || row >= height as isize {
                         target.fill(0.0);
                     } else {
-                        self.fill_row(&plane[row as usize * width..][..width], target);
+                        self.fill_row::<S>(&plane[row as usize * width..][..width], target);
                     }
                 }
             }
@@ -196,14 +196,16 @@ impl<'a> Window<'a> {
     }
 
     #[inline(always)]
-    fn fill_row(&self, line: &[f32], target: &mut [f32]) {
+    fn fill_row<S: Simd>(&self, line: &[f32], target: &mut [f32]) {
         let (phase, stride, first) = (self.reach.phase(), self.reach.stride.1, self.reach.low.1);
         if stride == 1 {
             let left = (-first).clamp(0, phase as isize) as usize;
             let begin = first.clamp(0, line.len() as isize) as usize;
             let len = (line.len() - begin).min(phase - left);
             target[..left].fill(0.0);
-            target[left..left + len].copy_from_slice(&line[begin..begin + len]);
+            let (from, to) = (&line[begin..begin + len], &mut target[left..left + len]);
+            // SAFETY: slices of the same length.
+            unsafe { copy_exact::<S>(from.as_ptr(), to.as_mut_ptr(), len) };
             target[left + len..].fill(0.0);
             return;
         }
@@ -251,7 +253,7 @@ impl<'a> Window<'a> {
                         if offset + rounded <= values.len() {
                             copy_over::<S>(from, to, run.len);
                         } else {
-                            std::ptr::copy_nonoverlapping(from, to, run.len);
+                            copy_exact::<S>(from, to, run.len);
                         }
                     }
                 }
