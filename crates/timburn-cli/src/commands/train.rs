@@ -1,4 +1,3 @@
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +9,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use timburn_core::{Classes, Error, Preprocessing, Result, open_device};
 use timburn_models::state_dict::parameters;
-use timburn_models::{ImageModel, Model, create, trainable_parameters};
+use timburn_models::{Model, create, trainable_parameters};
 use timburn_train::recipe::{Document, ModelSection};
 use timburn_train::run::{Environment, Overwrite};
 use timburn_train::trainer::{EndEvent, Ending, EpochEvent, EvaluationEvent, StepEvent};

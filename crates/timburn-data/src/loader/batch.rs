@@ -48,4 +48,11 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
+
+    /// Keeps the first `count` pictures.
+    pub fn truncate(&mut self, count: usize) {
+        self.labels.truncate(count);
+        self.indices.truncate(count);
+        self.pixels.truncate(count * self.height * self.width * 3);
+    }
 }

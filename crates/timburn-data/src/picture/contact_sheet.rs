@@ -2,7 +2,8 @@
 
 use timburn_core::preprocessing::Interpolation;
 
-use super::text::{GLYPH_HEIGHT, GLYPH_WIDTH, draw_text, fitted};
+use super::font::fit as fitted;
+use super::text::{LINE, SIZE, draw_text};
 use crate::image::Rgb8Image;
 use crate::resize::resize;
 
@@ -42,34 +43,34 @@ impl Default for ContactSheet {
 
 /// Lays the tiles out, row by row. Each picture keeps its aspect ratio; small ones are enlarged pixel by pixel, so that they stay what they are.
 pub fn contact_sheet(tiles: &[Tile], layout: &ContactSheet) -> Rgb8Image {
-    let (columns, tile) = (layout.columns.clamp(1, tiles.len().max(1)), layout.tile.clamp(GLYPH_WIDTH, 4096));
+    let (columns, tile) = (layout.columns.clamp(1, tiles.len().max(1)), layout.tile.clamp(16, 4096));
     let lines = tiles.iter().map(|tile| tile.caption.len()).max().unwrap_or(0);
-    let cell = (tile + 2 * MARGIN, tile + 2 * MARGIN + lines * GLYPH_HEIGHT);
-    let head = if layout.title.is_empty() { 0 } else { GLYPH_HEIGHT + MARGIN };
+    let cell = (tile + 2 * MARGIN, tile + 2 * MARGIN + lines * LINE);
+    let head = if layout.title.is_empty() { 0 } else { LINE + MARGIN };
     let (width, height) = (columns * cell.0, head + tiles.len().div_ceil(columns) * cell.1);
     let mut sheet = Rgb8Image { width, height, pixels: PAPER.repeat(width * height) };
-    draw_text(&mut sheet, MARGIN, MARGIN, &fitted(&layout.title, (width - 2 * MARGIN) / GLYPH_WIDTH), INK);
+    draw_text(&mut sheet, MARGIN, MARGIN, &fitted(&layout.title, SIZE, (width - 2 * MARGIN) as f64), INK);
     for (index, entry) in tiles.iter().enumerate() {
         let (left, top) = (index % columns * cell.0 + MARGIN, head + index / columns * cell.1 + MARGIN);
         if let Some(color) = entry.frame {
             fill(&mut sheet, left - FRAME, top - FRAME, tile + 2 * FRAME, tile + 2 * FRAME, color);
             fill(&mut sheet, left, top, tile, tile, PAPER);
         }
-        let image = fit(&entry.image, tile);
+        let image = fitted_image(&entry.image, tile);
         let (dx, dy) = ((tile - image.width) / 2, (tile - image.height) / 2);
         for (y, row) in image.pixels.chunks_exact(image.width.max(1) * 3).enumerate() {
             sheet.pixels[((top + dy + y) * width + left + dx) * 3..][..row.len()].copy_from_slice(row);
         }
         for (line, text) in entry.caption.iter().enumerate() {
             let color = if line == 0 { INK } else { FAINT };
-            draw_text(&mut sheet, left, top + tile + 4 + line * GLYPH_HEIGHT, &fitted(text, tile / GLYPH_WIDTH), color);
+            draw_text(&mut sheet, left, top + tile + 4 + line * LINE, &fitted(text, SIZE, tile as f64), color);
         }
     }
     sheet
 }
 
 /// The picture at the largest size that fits a square.
-fn fit(image: &Rgb8Image, tile: usize) -> Rgb8Image {
+fn fitted_image(image: &Rgb8Image, tile: usize) -> Rgb8Image {
     let longer = image.width.max(image.height).max(1);
     let scaled = |side: usize| (side * tile / longer).clamp(1, tile);
     if longer * 2 <= tile {
@@ -102,12 +103,12 @@ mod tests {
         let tiles =
             [tile(flat(300, 100, [200, 0, 0]), None), tile(flat(7, 9, [0, 0, 200]), Some([0, 200, 0])), tile(flat(1, 4000, [9; 3]), None)];
         let sheet = contact_sheet(&tiles, &ContactSheet { title: "title".into(), columns: 2, tile: 90 });
-        assert_eq!((sheet.width, sheet.height), (220, 26 + 2 * (110 + 32)));
+        assert_eq!((sheet.width, sheet.height), (220, 27 + 2 * (110 + 34)));
         let at = |x: usize, y: usize| <[u8; 3]>::try_from(&sheet.pixels[(y * sheet.width + x) * 3..][..3]).unwrap();
-        assert_eq!(at(55, 26 + 10 + 45), [200, 0, 0], "the middle of the first");
-        assert_eq!(at(55, 26 + 10 + 10), PAPER, "above the wide picture");
-        assert_eq!(at(110 + 8, 26 + 10), [0, 200, 0], "the frame of the second");
-        assert_eq!(at(110 + 55, 26 + 10 + 45), [0, 0, 200]);
+        assert_eq!(at(55, 27 + 10 + 45), [200, 0, 0], "the middle of the first");
+        assert_eq!(at(55, 27 + 10 + 10), PAPER, "above the wide picture");
+        assert_eq!(at(110 + 8, 27 + 10), [0, 200, 0], "the frame of the second");
+        assert_eq!(at(110 + 55, 27 + 10 + 45), [0, 0, 200]);
         assert!(sheet.pixels.as_chunks::<3>().0.contains(&INK), "captions are drawn");
         assert_eq!(contact_sheet(&[], &ContactSheet::default()).height, 0);
     }

@@ -1,40 +1,26 @@
-//! Captions in a fixed-width font that needs no font file on the machine: Spleen 8×16 (Frederic Cambus, BSD-2-Clause).
+//! Captions on pictures.
 
-use spleen_font::{FONT_8X16, PSF2Font};
-
+use super::font;
 use crate::image::Rgb8Image;
 
-/// Columns a character takes, in pixels.
-pub const GLYPH_WIDTH: usize = 8;
-/// Rows a character takes, in pixels.
-pub const GLYPH_HEIGHT: usize = 16;
+/// Size of captions: the em, in pixels.
+pub(crate) const SIZE: f64 = 13.0;
+/// Distance between lines, in pixels.
+pub(crate) const LINE: usize = 17;
 
-/// Draws one line of text with its upper left corner at (`left`, `top`), as far as the picture reaches.
+/// Draws one line of text of [`font`]'s with the upper left corner of its line at (`left`, `top`), as far as the picture reaches.
 ///
-/// Latin script with accents, Greek, Cyrillic parts and box-drawing characters are in the font; others show as `?`.
+/// Latin, Greek and Cyrillic are in the font; other characters show as boxes.
 pub fn draw_text(image: &mut Rgb8Image, left: usize, top: usize, text: &str, color: [u8; 3]) {
-    let Ok(mut font) = PSF2Font::new(FONT_8X16) else { return };
-    let mut buffer = [0; 4];
-    for (column, character) in text.chars().enumerate() {
-        let known = font.glyph_for_utf8(character.encode_utf8(&mut buffer).as_bytes()).is_some();
-        let Some(glyph) = font.glyph_for_utf8(if known { character.encode_utf8(&mut buffer).as_bytes() } else { b"?" }) else { continue };
-        for (y, row) in glyph.enumerate().map(|(y, row)| (top + y, row)) {
-            for (x, _) in row.enumerate().filter(|(_, ink)| *ink) {
-                let x = left + column * GLYPH_WIDTH + x;
-                if x < image.width && y < image.height {
-                    image.pixels[(y * image.width + x) * 3..][..3].copy_from_slice(&color);
-                }
+    let baseline = top as i64 + SIZE.round() as i64;
+    font::draw(text, SIZE, (0.0, 0.0), |x, y, coverage| {
+        let (x, y) = (left as i64 + x, baseline + y);
+        let (Ok(x), Ok(y)) = (usize::try_from(x), usize::try_from(y)) else { return };
+        if x < image.width && y < image.height {
+            for (value, ink) in image.pixels[(y * image.width + x) * 3..][..3].iter_mut().zip(color) {
+                let blended = f64::from(*value) + (f64::from(ink) - f64::from(*value)) * coverage.clamp(0.0, 1.0);
+                *value = blended.round() as u8;
             }
         }
-    }
-}
-
-/// `text`, shortened with an ellipsis to at most `columns` characters.
-pub(crate) fn fitted(text: &str, columns: usize) -> String {
-    if text.chars().count() <= columns {
-        return text.to_owned();
-    }
-    let mut short: String = text.chars().take(columns.saturating_sub(1)).collect();
-    short.push('…');
-    short
+    });
 }

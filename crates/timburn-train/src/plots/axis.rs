@@ -1,6 +1,6 @@
 //! From values to places, and the values worth a label.
 
-use super::font;
+use timburn_data::picture::font;
 
 /// An axis from `low` to `high`.
 #[derive(Debug, Clone)]

@@ -1,8 +1,8 @@
 //! One bar a class.
 
 use super::axis::Axis;
-use super::font;
 use super::picture::{Anchor, BLUE, FRAME, GRID, INK, MUTED, Picture};
+use timburn_data::picture::font;
 
 /// Most bars that are readable in one picture.
 const MOST: usize = 30;

@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 
-use super::font;
 use super::picture::{Anchor, BLUE, FRAME, INK, MUTED, Picture, WHITE};
+use timburn_data::picture::font;
 
 /// Most classes that are readable in one picture.
 const MOST: usize = 30;

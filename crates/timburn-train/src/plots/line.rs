@@ -1,8 +1,8 @@
 //! Curves.
 
 use super::axis::Axis;
-use super::font;
 use super::picture::{Anchor, Color, FRAME, GRID, INK, MUTED, PALETTE, Picture};
+use timburn_data::picture::font;
 
 pub(super) const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 440.0;

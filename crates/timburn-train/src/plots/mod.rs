@@ -18,7 +18,6 @@ mod axis;
 mod bars;
 mod confusion;
 mod curves;
-mod font;
 mod line;
 mod picture;
 mod raster;

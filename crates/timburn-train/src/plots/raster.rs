@@ -2,8 +2,8 @@
 
 use timburn_core::{Error, Result};
 
-use super::font;
 use super::picture::{Anchor, Color, Picture, Shape};
+use timburn_data::picture::font;
 
 const DASH: f64 = 5.0;
 const GAP: f64 = 4.0;

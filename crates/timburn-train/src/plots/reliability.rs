@@ -1,9 +1,9 @@
 //! Whether a classifier knows what it knows.
 
 use super::axis::Axis;
-use super::font;
 use super::line::Area;
 use super::picture::{Anchor, BLUE, INK, MUTED, Picture, VERMILION, WHITE};
+use timburn_data::picture::font;
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 600.0;

@@ -86,7 +86,7 @@ pub struct ScheduleSection(pub ScheduleConfig);
 
 impl Default for ScheduleSection {
     fn default() -> Self {
-        Self(ScheduleConfig::new(Curve::Cosine { min_lr: 0.0 }))
+        Self(ScheduleConfig::new(Curve::Cosine { t_max: None, eta_min: 0.0 }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The embedded font: a subset of DejaVu Sans (Latin, Greek, Cyrillic), `assets/plot-font.md` has licence and origin.
+//! The embedded font: a subset of DejaVu Sans (Latin, Greek, Cyrillic), `assets/font.md` has licence and origin.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use ab_glyph::{Font, FontRef, Glyph, PxScale, ScaleFont, point};
 
 fn font() -> Option<&'static FontRef<'static>> {
     static FONT: OnceLock<Option<FontRef<'static>>> = OnceLock::new();
-    FONT.get_or_init(|| FontRef::try_from_slice(include_bytes!("../../assets/plot-font.ttf")).ok()).as_ref()
+    FONT.get_or_init(|| FontRef::try_from_slice(include_bytes!("../../assets/font.ttf")).ok()).as_ref()
 }
 
 /// From a size as CSS counts it, the em, to one as `ab_glyph` does, ascent to descent.
@@ -15,15 +15,15 @@ fn scale(font: &FontRef<'_>, size: f64) -> PxScale {
     PxScale::from(size as f32 * font.height_unscaled() / em)
 }
 
-/// Width of a text of this size.
-pub(super) fn width(text: &str, size: f64) -> f64 {
+/// Width of a text of this size (CSS pixels: the em).
+pub fn width(text: &str, size: f64) -> f64 {
     let Some(font) = font() else { return 0.6 * size * text.chars().count() as f64 };
     let scaled = font.as_scaled(scale(font, size));
     text.chars().map(|char| f64::from(scaled.h_advance(scaled.glyph_id(char)))).sum()
 }
 
 /// The text, shortened with an ellipsis where it is wider than `limit`.
-pub(super) fn fit(text: &str, size: f64, limit: f64) -> String {
+pub fn fit(text: &str, size: f64, limit: f64) -> String {
     if width(text, size) <= limit {
         return text.to_owned();
     }
@@ -39,7 +39,7 @@ pub(super) fn fit(text: &str, size: f64, limit: f64) -> String {
 
 /// Calls `pixel(x, y, coverage)` for the pixels of a text that begins at the origin of the baseline; y grows downwards. `offset` is that of
 /// the origin within its pixel.
-pub(super) fn draw(text: &str, size: f64, offset: (f64, f64), mut pixel: impl FnMut(i64, i64, f64)) {
+pub fn draw(text: &str, size: f64, offset: (f64, f64), mut pixel: impl FnMut(i64, i64, f64)) {
     let Some(font) = font() else { return };
     let scaled = font.as_scaled(scale(font, size));
     let mut x = offset.0 as f32;

@@ -1,0 +1,111 @@
+//! `timburn train`: a run on real pictures, interrupted and resumed.
+#![allow(clippy::expect_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{cifar, command, folder, stderr, stdout, timburn};
+use serde_json::Value;
+
+const SMALL: [&str; 8] =
+    ["--set", "train.batch_size=20", "--set", "train.epochs=2", "--set", "checkpoints.every_steps=2", "--set", "evaluation.batch_size=25"];
+
+fn train<'a>(data: &'a str, output: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", "cifar10-resnet20", "--data", data, "-o", output, "--quiet"], &SMALL[..], more].concat()
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    let checkpoints = std::fs::read_dir(run.join("checkpoints")).expect("checkpoints").map(|entry| entry.expect("an entry").path());
+    let newest = checkpoints.filter(|path| path.is_dir()).max().expect("a checkpoint");
+    std::fs::read(newest.join("model.safetensors")).expect("weights")
+}
+
+/// The metrics without times.
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    let lines = text.lines().map(|line| {
+        let mut value: Value = serde_json::from_str(line).expect("JSON");
+        value.as_object_mut().expect("an object").remove("seconds");
+        value
+    });
+    lines.collect()
+}
+
+#[test]
+fn an_interrupted_run_resumes_bit_for_bit_and_ends_in_a_bundle_that_predicts() {
+    let folder = folder();
+    let Some(data) = cifar(folder.path(), 12, 5) else { return };
+    let data = data.to_str().expect("UTF-8");
+    let whole = timburn(&train(data, "whole", &[]), folder.path());
+    assert!(whole.status.success(), "{}", stderr(&whole));
+
+    // Interrupted as soon as it has a checkpoint within the first epoch.
+    let mut child = command(&train(data, "parts", &[]), folder.path()).spawn().expect("the binary runs");
+    let started = Instant::now();
+    let metrics_file = folder.path().join("parts/metrics.jsonl");
+    while std::fs::read_to_string(&metrics_file).unwrap_or_default().lines().count() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(120), "no step was made");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    let code = child.wait().expect("it ends").code();
+    // It may have been done before the signal came.
+    if code != Some(0) {
+        assert_eq!(code, Some(130));
+        assert!(metrics(&folder.path().join("parts")).len() < metrics(&folder.path().join("whole")).len());
+        let resumed = timburn(&["train", "--resume", "parts", "--quiet"], folder.path());
+        assert!(resumed.status.success(), "{}", stderr(&resumed));
+    }
+    assert_eq!(weights(&folder.path().join("parts")), weights(&folder.path().join("whole")));
+    assert_eq!(metrics(&folder.path().join("parts")), metrics(&folder.path().join("whole")));
+
+    let picture = std::fs::read_dir(Path::new(data).join("test/ship")).expect("ships").next().expect("a ship").expect("an entry").path();
+    let predicted = timburn(&["predict", picture.to_str().expect("UTF-8"), "--weights", "whole/model.timburn", "--json"], folder.path());
+    assert!(predicted.status.success(), "{}", stderr(&predicted));
+    let answer: Value = serde_json::from_slice(&predicted.stdout).expect("JSON");
+    assert_eq!(answer[0]["predictions"].as_array().expect("guesses").len(), 5);
+    for plot in ["loss.png", "accuracy.svg", "confusion.png", "reliability.png"] {
+        assert!(folder.path().join("whole/plots").join(plot).is_file(), "{plot}");
+    }
+}
+
+#[test]
+fn events_are_json_lines() {
+    let folder = folder();
+    let Some(data) = cifar(folder.path(), 8, 5) else { return };
+    let arguments = [train(data.to_str().expect("UTF-8"), "run", &["--set", "train.epochs=1"]), vec!["--json"]].concat();
+    let output = timburn(&arguments, folder.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let events: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().expect("a kind")).collect();
+    assert_eq!(kinds, ["step", "step", "step", "step", "evaluation", "epoch", "end"]);
+    assert_eq!(events[6]["ending"], "finished");
+}
+
+#[test]
+fn a_bad_recipe_is_refused_before_anything_starts() {
+    let folder = folder();
+    std::fs::write(folder.path().join("r.toml"), "[train]\nepochs = 3\nbatchsize = 2\n").expect("writes");
+    let output = timburn(&["train", "r.toml", "--data", ".", "-o", "run"], folder.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("r.toml:3:1: unknown field `batchsize`") && stderr(&output).contains("did you mean `batch_size`"),
+        "{}",
+        stderr(&output)
+    );
+    std::fs::write(folder.path().join("r.toml"), "[train]\nepochs = 0\n").expect("writes");
+    let output = timburn(&["train", "r.toml", "--data", ".", "-o", "run"], folder.path());
+    assert!(stderr(&output).contains("r.toml:2:1: train.epochs = 0: expected 1 to 1000000"), "{}", stderr(&output));
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn every_shipped_recipe_is_valid() {
+    let folder = folder();
+    let output = timburn(&["train", "--list"], folder.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output).lines().count(), 12);
+}
