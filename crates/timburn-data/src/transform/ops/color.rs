@@ -3,6 +3,9 @@
 use crate::image::Rgb8Image;
 use crate::simd::widest;
 
+/// Pixels computed together, one step after the other: each step is a plain loop that becomes vectors.
+const BLOCK: usize = 64;
+
 /// Maps every byte of all channels through one table.
 fn map(image: &mut Rgb8Image, table: &[u8; 256]) {
     image.pixels.iter_mut().for_each(|byte| *byte = table[usize::from(*byte)]);
@@ -126,9 +129,14 @@ pub fn adjust_saturation(image: &mut Rgb8Image, factor: f64) {
     widest(
         #[inline(always)]
         || {
-            for pixel in image.pixels.as_chunks_mut::<3>().0 {
-                let gray = luma(*pixel);
-                *pixel = pixel.map(|byte| blend(gray, byte, factor));
+            for block in image.pixels.chunks_mut(BLOCK * 3) {
+                let mut gray = [0; BLOCK * 3];
+                for (gray, pixel) in gray.as_chunks_mut::<3>().0.iter_mut().zip(block.as_chunks::<3>().0) {
+                    *gray = [luma(*pixel); 3];
+                }
+                for index in 0..block.len().min(BLOCK * 3) {
+                    block[index] = blend(gray[index], block[index], factor);
+                }
             }
         },
     );
@@ -138,57 +146,155 @@ pub fn adjust_saturation(image: &mut Rgb8Image, factor: f64) {
 pub fn adjust_hue(image: &mut Rgb8Image, turns: f64) {
     // Cut off towards zero, then modulo 256, as numpy casts.
     let shift = (turns * 255.0) as i32 as u8;
-    for pixel in image.pixels.as_chunks_mut::<3>().0 {
-        let [hue, saturation, value] = to_hsv(*pixel);
-        *pixel = to_rgb([hue.wrapping_add(shift), saturation, value]);
+    widest(
+        #[inline(always)]
+        || {
+            image.pixels.as_chunks_mut::<3>().0.chunks_mut(BLOCK).for_each(
+                #[inline(always)]
+                |block| turn_hue(block, shift),
+            )
+        },
+    );
+}
+
+/// Turns up to [`BLOCK`] pixels; what stands behind a short block is computed and not used.
+#[inline(always)]
+fn turn_hue(block: &mut [[u8; 3]], shift: u8) {
+    let [mut r, mut g, mut b] = [[0; BLOCK]; 3];
+    for index in 0..block.len().min(BLOCK) {
+        [r[index], g[index], b[index]] = block[index];
+    }
+    for index in 0..BLOCK {
+        let [hue, saturation, value] = to_hsv([r[index], g[index], b[index]]);
+        [r[index], g[index], b[index]] = to_rgb([hue.wrapping_add(shift), saturation, value]);
+    }
+    for index in 0..block.len().min(BLOCK) {
+        block[index] = [r[index], g[index], b[index]];
     }
 }
 
-/// PIL's conversion, with its mixture of single and double precision.
+/// PIL's conversion, with its mixture of single and double precision, without branches.
+///
+/// Of gray, hue and saturation come out as NaN or 0, and a cast makes 0 of both.
+#[inline(always)]
 fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     let (max, min) = (r.max(g).max(b), r.min(g).min(b));
-    if max == min {
-        return [0, 0, max];
-    }
     let range = f32::from(max - min);
     let saturation = range / f32::from(max);
-    let [from_r, from_g, from_b] = [r, g, b].map(|channel| f32::from(max - channel) / range);
-    let sixths = if r == max {
-        from_b - from_g
+    let (from_r, from_g, from_b) = (f32::from(max - r) / range, f32::from(max - g) / range, f32::from(max - b) / range);
+    // For red PIL subtracts in single precision: the difference is exact in double precision, so that its rounding is the same.
+    let (base, plus, minus) = if r == max {
+        (0.0, from_b, from_g)
     } else if g == max {
-        (2.0 + f64::from(from_r) - f64::from(from_b)) as f32
+        (2.0, from_r, from_b)
     } else {
-        (4.0 + f64::from(from_g) - f64::from(from_r)) as f32
+        (4.0, from_g, from_r)
     };
+    let sixths = (base + f64::from(plus) - f64::from(minus)) as f32;
     // Modulo 1 of what lies between 0.8 and 2: the subtraction is exact.
     let turns = f64::from(sixths) / 6.0 + 1.0;
     let hue = (if turns >= 1.0 { turns - 1.0 } else { turns }) as f32;
     [(f64::from(hue) * 255.0) as u8, (f64::from(saturation) * 255.0) as u8, max]
 }
 
+/// The way back, without branches. Gray needs no case of its own: its three levels are all `value`.
+#[inline(always)]
 fn to_rgb([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
-    if saturation == 0 {
-        return [value; 3];
-    }
     let position = f64::from(hue) * 6.0 / 255.0;
-    // Rounded through integers: the functions for it are calls where the processor's newer instructions are not taken for granted.
     let sector = position as u8;
     let part = (position - f64::from(sector)) as f32;
     let saturation = (f64::from(saturation) / 255.0) as f32;
-    let scaled = |factor: f64| {
-        let exact = f64::from(value) * factor;
-        let whole = exact as u8;
-        whole.saturating_add(u8::from(exact - f64::from(whole) >= 0.5))
+    let level = f64::from(value);
+    // Half up is PIL's rounding here: no product lies so near below a half that adding one half would round it up.
+    let p = (level * (1.0 - f64::from(saturation)) + 0.5) as u8;
+    let q = (level * (1.0 - f64::from(saturation * part)) + 0.5) as u8;
+    let t = (level * (1.0 - f64::from(saturation) * (1.0 - f64::from(part))) + 0.5) as u8;
+    let sector = if sector == 6 { 0 } else { sector };
+    let pick = |at_value: [u8; 2], at_p: [u8; 2], at_q: u8| {
+        if sector == at_value[0] || sector == at_value[1] {
+            value
+        } else if sector == at_p[0] || sector == at_p[1] {
+            p
+        } else if sector == at_q {
+            q
+        } else {
+            t
+        }
     };
-    let p = scaled(1.0 - f64::from(saturation));
-    let q = scaled(1.0 - f64::from(saturation * part));
-    let t = scaled(1.0 - f64::from(saturation) * (1.0 - f64::from(part)));
-    match sector % 6 {
-        0 => [value, t, p],
-        1 => [q, value, p],
-        2 => [p, value, t],
-        3 => [p, q, value],
-        4 => [t, p, value],
-        _ => [value, p, q],
+    [pick([0, 5], [2, 3], 1), pick([1, 2], [4, 5], 3), pick([3, 4], [0, 1], 5)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PIL's code, case by case.
+    fn plain_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
+        let (max, min) = (r.max(g).max(b), r.min(g).min(b));
+        if max == min {
+            return [0, 0, max];
+        }
+        let range = f32::from(max - min);
+        let saturation = range / f32::from(max);
+        let [from_r, from_g, from_b] = [r, g, b].map(|channel| f32::from(max - channel) / range);
+        let sixths = if r == max {
+            from_b - from_g
+        } else if g == max {
+            (2.0 + f64::from(from_r) - f64::from(from_b)) as f32
+        } else {
+            (4.0 + f64::from(from_g) - f64::from(from_r)) as f32
+        };
+        let hue = ((f64::from(sixths) / 6.0 + 1.0) % 1.0) as f32;
+        [(f64::from(hue) * 255.0) as u8, (f64::from(saturation) * 255.0) as u8, max]
+    }
+
+    fn plain_rgb([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
+        if saturation == 0 {
+            return [value; 3];
+        }
+        let position = f64::from(hue) * 6.0 / 255.0;
+        let sector = position.floor();
+        let part = (position - sector) as f32;
+        let saturation = (f64::from(saturation) / 255.0) as f32;
+        let scaled = |factor: f64| (f64::from(value) * factor).round() as u8;
+        let p = scaled(1.0 - f64::from(saturation));
+        let q = scaled(1.0 - f64::from(saturation * part));
+        let t = scaled(1.0 - f64::from(saturation) * (1.0 - f64::from(part)));
+        match sector as u8 % 6 {
+            0 => [value, t, p],
+            1 => [q, value, p],
+            2 => [p, value, t],
+            3 => [p, q, value],
+            4 => [t, p, value],
+            _ => [value, p, q],
+        }
+    }
+
+    /// All 2^24 colours, both ways.
+    #[test]
+    fn without_branches_is_the_same() {
+        for number in 0..1_u32 << 24 {
+            let [a, b, c, _] = number.to_le_bytes();
+            assert_eq!(to_hsv([a, b, c]), plain_hsv([a, b, c]), "RGB {a} {b} {c}");
+            assert_eq!(to_rgb([a, b, c]), plain_rgb([a, b, c]), "HSV {a} {b} {c}");
+        }
+    }
+
+    /// Blocks begin and end where the picture's rows do not.
+    #[test]
+    fn blocks_change_nothing() {
+        for count in [0, 1, 63, 64, 65, 200] {
+            let pixels: Vec<u8> = (0..count * 3).map(|index| (index * 151 + index * index * 7) as u8).collect();
+            let source = Rgb8Image::new(count, 1, pixels).unwrap();
+            let (mut hue, mut saturated) = (source.clone(), source.clone());
+            adjust_hue(&mut hue, -0.2);
+            adjust_saturation(&mut saturated, 1.7);
+            for (index, pixel) in source.pixels.as_chunks::<3>().0.iter().enumerate() {
+                let [h, s, v] = plain_hsv(*pixel);
+                assert_eq!(hue.pixels.as_chunks::<3>().0[index], plain_rgb([h.wrapping_sub(51), s, v]));
+                let gray = luma(*pixel);
+                assert_eq!(saturated.pixels.as_chunks::<3>().0[index], pixel.map(|byte| blend(gray, byte, 1.7)));
+            }
+        }
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::geometry::{horizontal_flip, vertical_flip};
+use super::interpolate::interpolated;
 use crate::image::Rgb8Image;
-use crate::simd::widest;
 
 /// How a warp reads between the pixels. Nothing is averaged when shrinking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,28 +98,11 @@ pub(crate) fn warp_to(image: &Rgb8Image, width: usize, height: usize, m: [f64; 6
                 out.pixels.clear();
                 nearest(image, width, height, m, fill, &mut out.pixels);
             }
-            Sampling::Bilinear => widest(
-                #[inline(always)]
-                || at_centers(&mut out, m, |x, y| bilinear(image, x, y).unwrap_or(fill)),
-            ),
-            Sampling::Bicubic => widest(
-                #[inline(always)]
-                || at_centers(&mut out, m, |x, y| bicubic(image, x, y).unwrap_or(fill)),
-            ),
+            Sampling::Bilinear => interpolated::<2, 7>(image, &mut out, m, fill),
+            Sampling::Bicubic => interpolated::<4, 13>(image, &mut out, m, fill),
         }
     }
     out
-}
-
-#[inline(always)]
-fn at_centers(out: &mut Rgb8Image, [a, b, c, d, e, f]: [f64; 6], pixel: impl Fn(f64, f64) -> [u8; 3]) {
-    for (y, row) in out.pixels.chunks_exact_mut((out.width * 3).max(1)).enumerate() {
-        let y = y as f64 + 0.5;
-        for (x, out) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-            let x = x as f64 + 0.5;
-            *out = pixel(a * x + b * y + c, d * x + e * y + f);
-        }
-    }
 }
 
 fn nearest(image: &Rgb8Image, width: usize, height: usize, [a, b, c, d, e, f]: [f64; 6], fill: [u8; 3], pixels: &mut Vec<u8>) {
@@ -167,64 +150,4 @@ fn nearest(image: &Rgb8Image, width: usize, height: usize, [a, b, c, d, e, f]: [
         }
         row = (row.0 + b, row.1 + e);
     }
-}
-
-/// The neighbours of a point along one axis, from `before` pixels before it, those beyond the edge replaced by the edge pixel; and the
-/// distance from the pixel before the point.
-#[inline(always)]
-fn neighbours<const N: usize>(position: f64, size: usize, before: i64) -> Option<([usize; N], f64)> {
-    if !(position >= 0.0 && position < size as f64) {
-        return None;
-    }
-    let position = position - 0.5;
-    // The floor of what is above -1.
-    let floor = position as i64 - i64::from(position < 0.0);
-    let indices = std::array::from_fn(|offset| (floor - before + offset as i64).clamp(0, size as i64 - 1) as usize);
-    Some((indices, position - floor as f64))
-}
-
-/// The pixels of a row at these columns.
-#[inline(always)]
-fn picked<const N: usize>(image: &Rgb8Image, y: usize, columns: [usize; N]) -> [[f64; 3]; N] {
-    let row = &image.pixels.as_chunks::<3>().0[y * image.width..][..image.width];
-    columns.map(
-        #[inline(always)]
-        |x| row[x].map(f64::from),
-    )
-}
-
-#[inline(always)]
-fn bilinear(image: &Rgb8Image, x: f64, y: f64) -> Option<[u8; 3]> {
-    let (columns, dx) = neighbours::<2>(x, image.width, 0)?;
-    let ([y0, y1], dy) = neighbours::<2>(y, image.height, 0)?;
-    let ([a, b], [c, d]) = (picked(image, y0, columns), picked(image, y1, columns));
-    let mut pixel = [0; 3];
-    for channel in 0..3 {
-        let top = a[channel] + (b[channel] - a[channel]) * dx;
-        let bottom = c[channel] + (d[channel] - c[channel]) * dx;
-        pixel[channel] = (top + (bottom - top) * dy) as u8;
-    }
-    Some(pixel)
-}
-
-#[inline(always)]
-fn bicubic(image: &Rgb8Image, x: f64, y: f64) -> Option<[u8; 3]> {
-    let (columns, dx) = neighbours::<4>(x, image.width, 1)?;
-    let (rows, dy) = neighbours::<4>(y, image.height, 1)?;
-    let lines = rows.map(
-        #[inline(always)]
-        |y| cubic(picked(image, y, columns), dx),
-    );
-    Some(cubic(lines, dy).map(|value| value as u8))
-}
-
-#[inline(always)]
-fn cubic([a, b, c, d]: [[f64; 3]; 4], t: f64) -> [f64; 3] {
-    let mut values = [0.0; 3];
-    for channel in 0..3 {
-        let (a, b, c, d) = (a[channel], b[channel], c[channel], d[channel]);
-        let (p2, p3, p4) = (-a + c, 2.0 * (a - b) + c - d, -a + b - c + d);
-        values[channel] = b + t * (p2 + t * (p3 + t * p4));
-    }
-    values
 }
