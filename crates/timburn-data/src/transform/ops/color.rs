@@ -17,22 +17,32 @@ fn table(value: impl Fn(u8) -> u8) -> [u8; 256] {
 
 /// Maps every channel through its own table.
 fn map_channels(image: &mut Rgb8Image, tables: &[[u8; 256]; 3]) {
-    for pixel in image.pixels.as_chunks_mut::<3>().0 {
-        for (byte, table) in pixel.iter_mut().zip(tables) {
-            *byte = table[usize::from(*byte)];
-        }
+    let [red, green, blue] = tables;
+    for [r, g, b] in image.pixels.as_chunks_mut::<3>().0 {
+        (*r, *g, *b) = (red[usize::from(*r)], green[usize::from(*g)], blue[usize::from(*b)]);
     }
 }
 
 /// Number of pixels of each value, by channel.
 fn histograms(image: &Rgb8Image) -> [[u64; 256]; 3] {
-    let mut counts = [[0; 256]; 3];
-    for pixel in image.pixels.as_chunks::<3>().0 {
-        for (byte, counts) in pixel.iter().zip(&mut counts) {
-            counts[usize::from(*byte)] += 1;
-        }
+    // Twice, for neighbours in turn: equal values that follow each other would wait for the memory.
+    let mut counts = [[[0_u64; 256]; 3]; 2];
+    let [[red, green, blue], [next_red, next_green, next_blue]] = &mut counts;
+    let (pairs, rest) = image.pixels.as_chunks::<6>();
+    for [r, g, b, next_r, next_g, next_b] in pairs {
+        red[usize::from(*r)] += 1;
+        green[usize::from(*g)] += 1;
+        blue[usize::from(*b)] += 1;
+        next_red[usize::from(*next_r)] += 1;
+        next_green[usize::from(*next_g)] += 1;
+        next_blue[usize::from(*next_b)] += 1;
     }
-    counts
+    if let [r, g, b] = rest {
+        red[usize::from(*r)] += 1;
+        green[usize::from(*g)] += 1;
+        blue[usize::from(*b)] += 1;
+    }
+    std::array::from_fn(|channel| std::array::from_fn(|value| counts[0][channel][value] + counts[1][channel][value]))
 }
 
 /// PIL's `blend`: from `a` (0) to `b` (1) and beyond, in single precision, cut off and not rounded.
@@ -149,10 +159,9 @@ pub fn adjust_hue(image: &mut Rgb8Image, turns: f64) {
     widest(
         #[inline(always)]
         || {
-            image.pixels.as_chunks_mut::<3>().0.chunks_mut(BLOCK).for_each(
-                #[inline(always)]
-                |block| turn_hue(block, shift),
-            )
+            for block in image.pixels.as_chunks_mut::<3>().0.chunks_mut(BLOCK) {
+                turn_hue(block, shift);
+            }
         },
     );
 }
@@ -164,42 +173,79 @@ fn turn_hue(block: &mut [[u8; 3]], shift: u8) {
     for index in 0..block.len().min(BLOCK) {
         [r[index], g[index], b[index]] = block[index];
     }
+    let [mut hue, mut saturation, mut value, mut range, mut plus, mut minus, mut base] = [[0; BLOCK]; 7];
     for index in 0..BLOCK {
-        let [hue, saturation, value] = to_hsv([r[index], g[index], b[index]]);
-        [r[index], g[index], b[index]] = to_rgb([hue.wrapping_add(shift), saturation, value]);
+        [value[index], range[index], base[index], plus[index], minus[index]] = distances([r[index], g[index], b[index]]);
+    }
+    for index in 0..BLOCK {
+        hue[index] = hue_of(base[index], plus[index], minus[index], range[index]).wrapping_add(shift);
+    }
+    for index in 0..BLOCK {
+        saturation[index] = saturation_of(range[index], value[index]);
+    }
+    let [mut sector, mut p, mut q, mut t] = [[0; BLOCK]; 4];
+    for index in 0..BLOCK {
+        [sector[index], p[index], q[index], t[index]] = levels([hue[index], saturation[index], value[index]]);
+    }
+    for index in 0..BLOCK {
+        [r[index], g[index], b[index]] = arranged(sector[index], value[index], p[index], q[index], t[index]);
     }
     for index in 0..block.len().min(BLOCK) {
         block[index] = [r[index], g[index], b[index]];
     }
 }
 
-/// PIL's conversion, with its mixture of single and double precision, without branches.
-///
-/// Of gray, hue and saturation come out as NaN or 0, and a cast makes 0 of both.
+/// PIL's conversion to HSV begins: maximum, range, and the hue of 0, 2 or 4 sixths plus and minus two distances from the maximum.
 #[inline(always)]
-fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
+fn distances([r, g, b]: [u8; 3]) -> [u8; 5] {
     let (max, min) = (r.max(g).max(b), r.min(g).min(b));
-    let range = f32::from(max - min);
-    let saturation = range / f32::from(max);
-    let (from_r, from_g, from_b) = (f32::from(max - r) / range, f32::from(max - g) / range, f32::from(max - b) / range);
-    // For red PIL subtracts in single precision: the difference is exact in double precision, so that its rounding is the same.
-    let (base, plus, minus) = if r == max {
-        (0.0, from_b, from_g)
-    } else if g == max {
-        (2.0, from_r, from_b)
+    let (from_r, from_g, from_b) = (max - r, max - g, max - b);
+    let (red, green) = (r == max, g == max);
+    let base = if red {
+        0
+    } else if green {
+        2
     } else {
-        (4.0, from_g, from_r)
+        4
     };
-    let sixths = (base + f64::from(plus) - f64::from(minus)) as f32;
+    let plus = if red {
+        from_b
+    } else if green {
+        from_r
+    } else {
+        from_g
+    };
+    let minus = if red {
+        from_g
+    } else if green {
+        from_b
+    } else {
+        from_r
+    };
+    [max, max - min, base, plus, minus]
+}
+
+/// PIL's mixture of single and double precision. Of gray it is NaN, and a cast makes 0 of it.
+#[inline(always)]
+fn hue_of(base: u8, plus: u8, minus: u8, range: u8) -> u8 {
+    let (plus, minus) = (f32::from(plus) / f32::from(range), f32::from(minus) / f32::from(range));
+    // For red PIL subtracts in single precision: the difference is exact in double precision, so that its rounding is the same.
+    let sixths = (f64::from(base) + f64::from(plus) - f64::from(minus)) as f32;
     // Modulo 1 of what lies between 0.8 and 2: the subtraction is exact.
     let turns = f64::from(sixths) / 6.0 + 1.0;
     let hue = (if turns >= 1.0 { turns - 1.0 } else { turns }) as f32;
-    [(f64::from(hue) * 255.0) as u8, (f64::from(saturation) * 255.0) as u8, max]
+    (f64::from(hue) * 255.0) as u8
 }
 
-/// The way back, without branches. Gray needs no case of its own: its three levels are all `value`.
+/// Of black it is NaN, and a cast makes 0 of it.
 #[inline(always)]
-fn to_rgb([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
+fn saturation_of(range: u8, value: u8) -> u8 {
+    (f64::from(f32::from(range) / f32::from(value)) * 255.0) as u8
+}
+
+/// The way back: the sixth of the circle, and three levels beside `value`. Of gray all three are `value`.
+#[inline(always)]
+fn levels([hue, saturation, value]: [u8; 3]) -> [u8; 4] {
     let position = f64::from(hue) * 6.0 / 255.0;
     let sector = position as u8;
     let part = (position - f64::from(sector)) as f32;
@@ -209,19 +255,23 @@ fn to_rgb([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
     let p = (level * (1.0 - f64::from(saturation)) + 0.5) as u8;
     let q = (level * (1.0 - f64::from(saturation * part)) + 0.5) as u8;
     let t = (level * (1.0 - f64::from(saturation) * (1.0 - f64::from(part))) + 0.5) as u8;
-    let sector = if sector == 6 { 0 } else { sector };
-    let pick = |at_value: [u8; 2], at_p: [u8; 2], at_q: u8| {
-        if sector == at_value[0] || sector == at_value[1] {
-            value
-        } else if sector == at_p[0] || sector == at_p[1] {
-            p
-        } else if sector == at_q {
-            q
-        } else {
-            t
-        }
-    };
-    [pick([0, 5], [2, 3], 1), pick([1, 2], [4, 5], 3), pick([3, 4], [0, 1], 5)]
+    // The circle closes at hue 255.
+    [if sector == 6 { 0 } else { sector }, p, q, t]
+}
+
+#[inline(always)]
+fn arranged(sector: u8, v: u8, p: u8, q: u8, t: u8) -> [u8; 3] {
+    // Green is red a third of the circle on, and blue two thirds.
+    let on = |sixths: u8| if sector >= sixths { sector - sixths } else { sector + 6 - sixths };
+    [level(sector, v, p, q, t), level(on(2), v, p, q, t), level(on(4), v, p, q, t)]
+}
+
+/// The level of red in each sixth of the circle.
+#[inline(always)]
+fn level(sector: u8, v: u8, p: u8, q: u8, t: u8) -> u8 {
+    let falling_or_low = if sector == 1 { q } else { p };
+    let rising = if sector == 4 { t } else { falling_or_low };
+    if sector == 0 || sector == 5 { v } else { rising }
 }
 
 #[cfg(test)]
@@ -275,8 +325,11 @@ mod tests {
     fn without_branches_is_the_same() {
         for number in 0..1_u32 << 24 {
             let [a, b, c, _] = number.to_le_bytes();
-            assert_eq!(to_hsv([a, b, c]), plain_hsv([a, b, c]), "RGB {a} {b} {c}");
-            assert_eq!(to_rgb([a, b, c]), plain_rgb([a, b, c]), "HSV {a} {b} {c}");
+            let [max, range, base, plus, minus] = distances([a, b, c]);
+            let hsv = [hue_of(base, plus, minus, range), saturation_of(range, max), max];
+            assert_eq!(hsv, plain_hsv([a, b, c]), "RGB {a} {b} {c}");
+            let [sector, p, q, t] = levels([a, b, c]);
+            assert_eq!(arranged(sector, c, p, q, t), plain_rgb([a, b, c]), "HSV {a} {b} {c}");
         }
     }
 

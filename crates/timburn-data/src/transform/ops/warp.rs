@@ -95,7 +95,6 @@ pub(crate) fn warp_to(image: &Rgb8Image, width: usize, height: usize, m: [f64; 6
     if image.width > 0 && image.height > 0 {
         match sampling {
             Sampling::Nearest => {
-                out.pixels.clear();
                 nearest(image, width, height, m, fill, &mut out.pixels);
             }
             Sampling::Bilinear => interpolated::<2, 7>(image, &mut out, m, fill),
@@ -105,20 +104,20 @@ pub(crate) fn warp_to(image: &Rgb8Image, width: usize, height: usize, m: [f64; 6
     out
 }
 
-fn nearest(image: &Rgb8Image, width: usize, height: usize, [a, b, c, d, e, f]: [f64; 6], fill: [u8; 3], pixels: &mut Vec<u8>) {
+fn nearest(image: &Rgb8Image, width: usize, height: usize, [a, b, c, d, e, f]: [f64; 6], fill: [u8; 3], pixels: &mut [u8]) {
     let source = image.pixels.as_chunks::<3>().0;
-    let at = |x: i64, y: i64| match (usize::try_from(x), usize::try_from(y)) {
-        (Ok(x), Ok(y)) if x < image.width && y < image.height => source[y * image.width + x],
-        _ => fill,
-    };
+    // What is negative is a large number as an unsigned one.
+    let (columns, lines) = (image.width as u64, image.height as u64);
+    let at = |x: i64, y: i64| if (x as u64) < columns && (y as u64) < lines { source[y as usize * image.width + x as usize] } else { fill };
+    let rows = pixels.chunks_exact_mut((width * 3).max(1)).map(|row| row.as_chunks_mut::<3>().0);
     // PIL's COORD: what is negative is outside, also just below zero.
     let coordinate = |value: f64| if value < 0.0 { -1 } else { value as i64 };
     let mut start = (c + a * 0.5, f + e * 0.5);
     if b == 0.0 && d == 0.0 {
-        let columns: Vec<i64> = std::iter::successors(Some(start.0), |x| Some(x + a)).take(width).map(coordinate).collect();
-        for _ in 0..height {
+        let across: Vec<i64> = std::iter::successors(Some(start.0), |x| Some(x + a)).take(width).map(coordinate).collect();
+        for row in rows {
             let y = coordinate(start.1);
-            columns.iter().for_each(|x| pixels.extend_from_slice(&at(*x, y)));
+            row.iter_mut().zip(&across).for_each(|(pixel, x)| *pixel = at(*x, y));
             start.1 += e;
         }
         return;
@@ -131,23 +130,23 @@ fn nearest(image: &Rgb8Image, width: usize, height: usize, [a, b, c, d, e, f]: [
         let fixed = |value: f64| (value * 65536.0 + 0.5).floor() as i32;
         let [a, b, c, d, e, f] = [a, b, c + a * 0.5 + b * 0.5, d, e, f + d * 0.5 + e * 0.5].map(fixed);
         let (mut row_x, mut row_y) = (c, f);
-        for _ in 0..height {
+        for row in rows {
             let (mut x, mut y) = (row_x, row_y);
-            for _ in 0..width {
-                pixels.extend_from_slice(&at(i64::from(x >> 16), i64::from(y >> 16)));
+            for pixel in row {
+                *pixel = at(i64::from(x >> 16), i64::from(y >> 16));
                 (x, y) = (x.wrapping_add(a), y.wrapping_add(d));
             }
             (row_x, row_y) = (row_x.wrapping_add(b), row_y.wrapping_add(e));
         }
         return;
     }
-    let mut row = (c + b * 0.5 + a * 0.5, f + e * 0.5 + d * 0.5);
-    for _ in 0..height {
-        let mut point = row;
-        for _ in 0..width {
-            pixels.extend_from_slice(&at(coordinate(point.0), coordinate(point.1)));
+    let mut first = (c + b * 0.5 + a * 0.5, f + e * 0.5 + d * 0.5);
+    for row in rows {
+        let mut point = first;
+        for pixel in row {
+            *pixel = at(coordinate(point.0), coordinate(point.1));
             point = (point.0 + a, point.1 + d);
         }
-        row = (row.0 + b, row.1 + e);
+        first = (first.0 + b, first.1 + e);
     }
 }
