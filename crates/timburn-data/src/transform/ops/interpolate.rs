@@ -21,8 +21,7 @@ pub(super) fn interpolated<const N: usize, const BYTES: usize>(image: &Rgb8Image
                 Positions { matrix: m, origin: (0.5, 0.5), shift: (0.0, 0.0), half: 0.5 },
                 #[inline(always)]
                 |point| careful::<N>(image, point).unwrap_or(fill),
-                #[inline(always)]
-                |rows, dx, dy| combined(rows, dx, dy),
+                combined,
             );
         },
     );
