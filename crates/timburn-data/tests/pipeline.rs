@@ -10,7 +10,8 @@ use timburn_core::preprocessing::{ChannelOrder, Interpolation, Preprocessing, Re
 use timburn_core::seed::Draws;
 use timburn_data::transform::policy::{Action, Kind, Set};
 use timburn_data::transform::{
-    Amount, ColorJitter, Erased, Jitter, RandAugment, RandomCrop, RandomErasing, RandomResizedCrop, Size, presets,
+    Affine, AffineParameters, Amount, ColorJitter, Cutout, Erased, Filter, Generator, Jitter, RandAugment, RandomCrop, RandomErasing,
+    RandomResizedCrop, Rotate, Size, ops, presets,
 };
 use timburn_data::{Pipeline, Rgb8Image, Transform, prepare};
 
@@ -318,14 +319,227 @@ fn erasing_has_its_law() {
     }
     let region = drawn.iter().flatten().all(|region| region.left + region.width <= 500 && region.top + region.height <= 400);
     assert!(region);
-    // The mean colour where it says so, noise of the right spread elsewhere.
+    // The mean colour where it says so.
     let mut gray = Rgb8Image::new(60, 60, vec![0; 60 * 60 * 3]).unwrap();
     let all = RandomErasing { p: 1.0, scale: [0.5, 0.5], ratio: [1.0, 1.0], ..RandomErasing::default() };
     gray = Transform::RandomErasing(all.clone()).apply(gray, &mut draws);
     assert_eq!(gray.pixels.chunks(3).filter(|pixel| *pixel == [124, 116, 104]).count(), 42 * 42);
-    let noisy = Transform::RandomErasing(RandomErasing { value: Erased::Pixel, ..all }).apply(image(600, 600), &mut draws);
-    let reds: Vec<f64> = noisy.pixels.chunks(3).map(|pixel| f64::from(pixel[0])).collect();
-    assert!(mean(&reds) > 100.0);
+}
+
+/// Mean and standard deviation of a normal colour rounded to bytes and cut off, by adding up its density.
+fn clipped(mean: f64, std: f64) -> (f64, f64) {
+    let points = (-6000..=6000).map(|step| f64::from(step) / 1000.0);
+    let weighted: Vec<_> = points.map(|z| ((-z * z / 2.0).exp(), ((mean + std * z) * 255.0).round().clamp(0.0, 255.0))).collect();
+    let total: f64 = weighted.iter().map(|(weight, _)| weight).sum();
+    let center = weighted.iter().map(|(weight, value)| weight * value).sum::<f64>() / total;
+    let square = weighted.iter().map(|(weight, value)| weight * (value - center).powi(2)).sum::<f64>() / total;
+    (center, square.sqrt())
+}
+
+fn deviation(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
+}
+
+/// Covariance over the product of the standard deviations.
+fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let sum = |pair: fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| pair(a - mean_a, b - mean_b)).sum::<f64>();
+    sum(|a, b| a * b) / (sum(|a, _| a * a) * sum(|_, b| b * b)).sqrt()
+}
+
+/// Each pixel of its own colour: normal with the mean and spread of its channel, independent of its neighbours and of the other channels.
+#[test]
+fn erased_pixels_are_noise() {
+    let erasing = RandomErasing { p: 1.0, scale: [0.5, 0.5], ratio: [1.0, 1.0], value: Erased::Pixel, ..RandomErasing::default() };
+    let region = erasing.regions(600, 600, &mut Draws::new(21, &[]))[0];
+    let black = Rgb8Image::new(600, 600, vec![0; 600 * 600 * 3]).unwrap();
+    let noisy = Transform::RandomErasing(erasing.clone()).apply(black, &mut Draws::new(21, &[]));
+    let inside = |index: usize| {
+        let (x, y) = (index % 600, index / 600);
+        (region.left..region.left + region.width).contains(&x) && (region.top..region.top + region.height).contains(&y)
+    };
+    let pixels = noisy.pixels.as_chunks::<3>().0;
+    assert!(pixels.iter().enumerate().all(|(index, pixel)| inside(index) || *pixel == [0; 3]));
+    let channel = |channel: usize| -> Vec<f64> {
+        pixels.iter().enumerate().filter(|(index, _)| inside(*index)).map(|(_, pixel)| f64::from(pixel[channel])).collect()
+    };
+    let channels = [channel(0), channel(1), channel(2)];
+    for (index, values) in channels.iter().enumerate() {
+        assert_eq!(values.len(), 424 * 424);
+        let (center, spread) = clipped(f64::from(erasing.mean[index]), f64::from(erasing.std[index]));
+        let found = deviation(values);
+        // Four standard errors.
+        assert!(
+            (mean(values) - center).abs() < 0.55 && (found - spread).abs() < 0.4,
+            "{index}: {} {found}, {center} {spread}",
+            mean(values)
+        );
+        assert!(correlation(&values[1..], &values[..values.len() - 1]).abs() < 0.01);
+        assert!(correlation(&values[424..], &values[..values.len() - 424]).abs() < 0.01);
+        assert!(correlation(values, &channels[(index + 1) % 3]).abs() < 0.01);
+    }
+    // One colour a rectangle, of the same law.
+    let single = Transform::RandomErasing(RandomErasing { value: Erased::Random, ..erasing.clone() });
+    let colors: Vec<[u8; 3]> = (0..4000)
+        .map(|seed| {
+            let region = erasing.regions(8, 8, &mut Draws::new(seed, &[5]))[0];
+            let erased = single.apply(Rgb8Image::new(8, 8, vec![0; 192]).unwrap(), &mut Draws::new(seed, &[5])).crop(region);
+            let pixels = erased.pixels.as_chunks::<3>().0;
+            assert!(pixels.len() == 36 && pixels.iter().all(|pixel| *pixel == pixels[0]));
+            pixels[0]
+        })
+        .collect();
+    for index in 0..3 {
+        let values: Vec<f64> = colors.iter().map(|color| f64::from(color[index])).collect();
+        let (center, spread) = clipped(f64::from(erasing.mean[index]), f64::from(erasing.std[index]));
+        let found = deviation(&values);
+        assert!((mean(&values) - center).abs() < 3.7 && (found - spread).abs() < 2.6, "{index}: {} {found}", mean(&values));
+    }
+}
+
+#[test]
+fn cutout_has_its_law() {
+    // Even and odd sides; larger than a side of the picture.
+    for (size, (width, height)) in [(8, (20, 10)), (7, (20, 10)), (16, (12, 40)), (1, (5, 5))] {
+        let cutout = Cutout { size, fill: [1, 2, 3] };
+        let count = 60_000;
+        let mut draws = Draws::new(31, &[size as u64]);
+        let mut found = std::collections::HashMap::new();
+        for _ in 0..count {
+            let region = cutout.region(width, height, &mut draws);
+            *found.entry([region.left, region.width, region.top, region.height]).or_insert(0_usize) += 1;
+        }
+        // Every centre is as likely as every other: what each of them shows, counted.
+        let axis = |center: i64, size: i64, side: i64| {
+            let pixels: Vec<i64> = (center - size / 2..center - size / 2 + size).filter(|pixel| (0..side).contains(pixel)).collect();
+            (pixels[0] as usize, pixels.len())
+        };
+        let mut expected = std::collections::HashMap::new();
+        for (x, y) in (0..height as i64).flat_map(|y| (0..width as i64).map(move |x| (x, y))) {
+            let ((left, columns), (top, rows)) = (axis(x, size as i64, width as i64), axis(y, size as i64, height as i64));
+            *expected.entry([left, columns, top, rows]).or_insert(0_usize) += 1;
+        }
+        assert!(found.keys().all(|region| expected.contains_key(region)), "{size}");
+        for (region, centers) in expected {
+            let share = (centers * count) as f64 / (width * height) as f64;
+            let drawn = found.get(&region).copied().unwrap_or(0) as f64;
+            assert!((drawn - share).abs() < 5.0 * share.sqrt(), "{size}: {region:?} {drawn}, not {share}");
+        }
+        for seed in 0..200 {
+            let region = cutout.region(width, height, &mut Draws::new(seed, &[]));
+            let source = image(width, height);
+            let done = Transform::Cutout(cutout.clone()).apply(source.clone(), &mut Draws::new(seed, &[]));
+            for (index, (before, after)) in source.pixels.as_chunks::<3>().0.iter().zip(done.pixels.as_chunks::<3>().0).enumerate() {
+                let (x, y) = (index % width, index / width);
+                let inside = x.wrapping_sub(region.left) < region.width && y.wrapping_sub(region.top) < region.height;
+                assert_eq!(after, if inside { &cutout.fill } else { before });
+            }
+        }
+    }
+}
+
+/// Uniform: within the range, and each tenth of it as often as the others.
+fn assert_uniform(name: &str, values: &[f64], low: f64, high: f64) {
+    assert!(values.iter().all(|value| (low..high).contains(value)), "{name}");
+    let mut tenths = [0; 10];
+    values.iter().for_each(|value| tenths[((value - low) / (high - low) * 10.0) as usize] += 1);
+    let expected = values.len() as f64 / 10.0;
+    assert!(tenths.iter().all(|count| (f64::from(*count) - expected).abs() < 5.0 * expected.sqrt()), "{name}: {tenths:?}");
+}
+
+/// Two parameters know nothing of each other.
+fn assert_independent(parameters: &[(&str, Vec<f64>)]) {
+    for (index, (name, values)) in parameters.iter().enumerate() {
+        for (other, others) in &parameters[..index] {
+            assert!(correlation(values, others).abs() < 5.0 / (values.len() as f64).sqrt(), "{name}, {other}");
+        }
+    }
+}
+
+#[test]
+fn rotations_have_their_law() {
+    let mut draws = Draws::new(41, &[]);
+    for (degrees, low, high) in [(Amount::Spread(30.0), -30.0, 30.0), (Amount::Between(10.0, 80.0), 10.0, 80.0)] {
+        let rotate = Rotate { degrees, interpolation: Filter::Bilinear, fill: [9, 8, 7] };
+        let angles: Vec<f64> = (0..20_000).map(|_| rotate.draw(&mut draws)).collect();
+        assert_uniform("degrees", &angles, low, high);
+        for seed in 0..20 {
+            let angle = rotate.draw(&mut Draws::new(seed, &[]));
+            let done = Transform::Rotate(rotate.clone()).apply(image(37, 29), &mut Draws::new(seed, &[]));
+            assert_eq!(done, ops::rotate(&image(37, 29), angle, ops::Sampling::Bilinear, [9, 8, 7]));
+        }
+    }
+}
+
+#[test]
+fn affines_have_their_law() {
+    let affine = Affine {
+        degrees: Amount::Spread(15.0),
+        shift: [0.1, 0.25],
+        scale: [0.5, 2.0],
+        shear: Amount::Between(-5.0, 20.0),
+        shear_y: Amount::Spread(8.0),
+        interpolation: Filter::Bicubic,
+        fill: [4, 5, 6],
+    };
+    let mut draws = Draws::new(42, &[]);
+    let drawn: Vec<AffineParameters> = (0..20_000).map(|_| affine.draw(200, 100, &mut draws)).collect();
+    let values = |value: fn(&AffineParameters) -> f64| drawn.iter().map(value).collect::<Vec<f64>>();
+    let parameters = [
+        ("degrees", values(|p| p.degrees)),
+        ("scale", values(|p| p.scale)),
+        ("shear", values(|p| p.shear.0)),
+        ("shear_y", values(|p| p.shear.1)),
+        ("right", values(|p| p.shift.0)),
+        ("down", values(|p| p.shift.1)),
+    ];
+    for ((name, values), (low, high)) in parameters.iter().zip([(-15.0, 15.0), (0.5, 2.0), (-5.0, 20.0), (-8.0, 8.0)]) {
+        assert_uniform(name, values, low, high);
+    }
+    // Whole pixels, the two ends half as often as the others.
+    for ((name, values), most) in parameters[4..].iter().zip([20.0, 25.0]) {
+        assert!(values.iter().all(|value| value.fract() == 0.0 && value.abs() <= most), "{name}");
+        for pixels in -(most as i64)..=most as i64 {
+            let expected = 20_000.0 / (2.0 * most) * if pixels.abs() == most as i64 { 0.5 } else { 1.0 };
+            let count = values.iter().filter(|value| **value == pixels as f64).count() as f64;
+            assert!((count - expected).abs() < 5.0 * expected.sqrt(), "{name} {pixels}: {count}, not {expected}");
+        }
+    }
+    assert_independent(&parameters);
+    for seed in 0..20 {
+        let AffineParameters { degrees, shift, scale, shear } = affine.draw(37, 29, &mut Draws::new(seed, &[]));
+        let done = Transform::Affine(affine.clone()).apply(image(37, 29), &mut Draws::new(seed, &[]));
+        assert_eq!(done, ops::affine(&image(37, 29), degrees, shift, scale, shear, ops::Sampling::Bicubic, [4, 5, 6]));
+    }
+}
+
+#[test]
+fn keras_warps_have_their_law() {
+    let generator =
+        Generator { rotation: 40.0, width_shift: 0.2, height_shift: 0.3, shear: 10.0, zoom: Amount::Spread(0.25), ..Generator::default() };
+    let mut draws = Draws::new(43, &[]);
+    let drawn: Vec<_> = (0..20_000).map(|_| generator.draw(200, 100, &mut draws)).collect();
+    let values = |value: fn(&ops::KerasAffine) -> f64| drawn.iter().map(value).collect::<Vec<f64>>();
+    let parameters = [
+        ("theta", values(|p| p.theta)),
+        ("tx", values(|p| p.tx)),
+        ("ty", values(|p| p.ty)),
+        ("shear", values(|p| p.shear)),
+        ("zx", values(|p| p.zx)),
+        ("zy", values(|p| p.zy)),
+    ];
+    // `tx` comes from the height and its range, as in Keras.
+    let ranges = [(-40.0, 40.0), (-30.0, 30.0), (-40.0, 40.0), (-10.0, 10.0), (0.75, 1.25), (0.75, 1.25)];
+    for ((name, values), (low, high)) in parameters.iter().zip(ranges) {
+        assert_uniform(name, values, low, high);
+    }
+    assert_independent(&parameters);
+    for seed in 0..20 {
+        let parameters = generator.draw(37, 29, &mut Draws::new(seed, &[]));
+        let done = Transform::KerasAffine(generator.clone()).apply(image(37, 29), &mut Draws::new(seed, &[]));
+        assert_eq!(done, ops::keras_affine(&image(37, 29), parameters, generator.fill_mode, generator.fill));
+    }
 }
 
 #[test]

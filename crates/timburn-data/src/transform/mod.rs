@@ -35,7 +35,7 @@ pub use erase::{Cutout, Erased, RandomErasing};
 pub use params::{Amount, Filter, Size};
 pub use pipeline::{FirstCrop, Pipeline};
 pub use policy::{AugMix, AutoAugment, RandAugment, TrivialAugmentWide};
-pub use warp::{Affine, Generator, Rotate};
+pub use warp::{Affine, AffineParameters, Generator, Rotate};
 
 use crate::image::Rgb8Image;
 use params::{check, check_probability};

@@ -28,9 +28,14 @@ impl Rotate {
         self.interpolation.check_warp("rotate.interpolation")
     }
 
-    pub(crate) fn apply(&self, image: &Rgb8Image, draws: &mut Draws) -> Rgb8Image {
+    /// The angle for one picture, degrees counter-clockwise.
+    pub fn draw(&self, draws: &mut Draws) -> f64 {
         let (low, high) = self.degrees.around(0.0);
-        let degrees = draws.range(low, high);
+        draws.range(low, high)
+    }
+
+    pub(crate) fn apply(&self, image: &Rgb8Image, draws: &mut Draws) -> Rgb8Image {
+        let degrees = self.draw(draws);
         ops::rotate(image, degrees, self.interpolation.draw_sampling(draws), self.fill)
     }
 }
@@ -58,6 +63,19 @@ pub struct Affine {
     pub fill: [u8; 3],
 }
 
+/// Drawn parameters of [`Affine`], as [`ops::affine`] takes them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AffineParameters {
+    /// Degrees clockwise.
+    pub degrees: f64,
+    /// Whole pixels to the right and down.
+    pub shift: (f64, f64),
+    /// Above 1 enlarges.
+    pub scale: f64,
+    /// Degrees along x and y.
+    pub shear: (f64, f64),
+}
+
 impl Default for Affine {
     fn default() -> Self {
         let none = Amount::Spread(0.0);
@@ -77,15 +95,20 @@ impl Affine {
         self.interpolation.check_warp("affine.interpolation")
     }
 
-    pub(crate) fn apply(&self, image: &Rgb8Image, draws: &mut Draws) -> Rgb8Image {
+    /// The parameters for a picture of `width`×`height` pixels.
+    pub fn draw(&self, width: usize, height: usize, draws: &mut Draws) -> AffineParameters {
         let mut within = |amount: Amount| {
             let (low, high) = amount.around(0.0);
             draws.range(low, high)
         };
         let (degrees, shear) = (within(self.degrees), (within(self.shear), within(self.shear_y)));
         let mut pixels = |part: f64, size: usize| draws.range(-part * size as f64, part * size as f64).round_ties_even();
-        let shift = (pixels(self.shift[0], image.width), pixels(self.shift[1], image.height));
-        let scale = draws.range(self.scale[0], self.scale[1]);
+        let shift = (pixels(self.shift[0], width), pixels(self.shift[1], height));
+        AffineParameters { degrees, shift, scale: draws.range(self.scale[0], self.scale[1]), shear }
+    }
+
+    pub(crate) fn apply(&self, image: &Rgb8Image, draws: &mut Draws) -> Rgb8Image {
+        let AffineParameters { degrees, shift, scale, shear } = self.draw(image.width, image.height, draws);
         ops::affine(image, degrees, shift, scale, shear, self.interpolation.draw_sampling(draws), self.fill)
     }
 }

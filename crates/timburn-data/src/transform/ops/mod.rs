@@ -5,6 +5,7 @@
 mod color;
 mod filter;
 mod geometry;
+mod interpolate;
 mod keras;
 mod warp;
 

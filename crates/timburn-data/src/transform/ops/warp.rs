@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::geometry::{horizontal_flip, vertical_flip};
+use super::interpolate::interpolated;
 use crate::image::Rgb8Image;
-use crate::simd::widest;
 
 /// How a warp reads between the pixels. Nothing is averaged when shrinking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,47 +95,29 @@ pub(crate) fn warp_to(image: &Rgb8Image, width: usize, height: usize, m: [f64; 6
     if image.width > 0 && image.height > 0 {
         match sampling {
             Sampling::Nearest => {
-                out.pixels.clear();
                 nearest(image, width, height, m, fill, &mut out.pixels);
             }
-            Sampling::Bilinear => widest(
-                #[inline(always)]
-                || at_centers(&mut out, m, |x, y| bilinear(image, x, y).unwrap_or(fill)),
-            ),
-            Sampling::Bicubic => widest(
-                #[inline(always)]
-                || at_centers(&mut out, m, |x, y| bicubic(image, x, y).unwrap_or(fill)),
-            ),
+            Sampling::Bilinear => interpolated::<2, 7>(image, &mut out, m, fill),
+            Sampling::Bicubic => interpolated::<4, 13>(image, &mut out, m, fill),
         }
     }
     out
 }
 
-#[inline(always)]
-fn at_centers(out: &mut Rgb8Image, [a, b, c, d, e, f]: [f64; 6], pixel: impl Fn(f64, f64) -> [u8; 3]) {
-    for (y, row) in out.pixels.chunks_exact_mut((out.width * 3).max(1)).enumerate() {
-        let y = y as f64 + 0.5;
-        for (x, out) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-            let x = x as f64 + 0.5;
-            *out = pixel(a * x + b * y + c, d * x + e * y + f);
-        }
-    }
-}
-
-fn nearest(image: &Rgb8Image, width: usize, height: usize, [a, b, c, d, e, f]: [f64; 6], fill: [u8; 3], pixels: &mut Vec<u8>) {
+fn nearest(image: &Rgb8Image, width: usize, height: usize, [a, b, c, d, e, f]: [f64; 6], fill: [u8; 3], pixels: &mut [u8]) {
     let source = image.pixels.as_chunks::<3>().0;
-    let at = |x: i64, y: i64| match (usize::try_from(x), usize::try_from(y)) {
-        (Ok(x), Ok(y)) if x < image.width && y < image.height => source[y * image.width + x],
-        _ => fill,
-    };
+    // What is negative is a large number as an unsigned one.
+    let (columns, lines) = (image.width as u64, image.height as u64);
+    let at = |x: i64, y: i64| if (x as u64) < columns && (y as u64) < lines { source[y as usize * image.width + x as usize] } else { fill };
+    let rows = pixels.chunks_exact_mut((width * 3).max(1)).map(|row| row.as_chunks_mut::<3>().0);
     // PIL's COORD: what is negative is outside, also just below zero.
     let coordinate = |value: f64| if value < 0.0 { -1 } else { value as i64 };
     let mut start = (c + a * 0.5, f + e * 0.5);
     if b == 0.0 && d == 0.0 {
-        let columns: Vec<i64> = std::iter::successors(Some(start.0), |x| Some(x + a)).take(width).map(coordinate).collect();
-        for _ in 0..height {
+        let across: Vec<i64> = std::iter::successors(Some(start.0), |x| Some(x + a)).take(width).map(coordinate).collect();
+        for row in rows {
             let y = coordinate(start.1);
-            columns.iter().for_each(|x| pixels.extend_from_slice(&at(*x, y)));
+            row.iter_mut().zip(&across).for_each(|(pixel, x)| *pixel = at(*x, y));
             start.1 += e;
         }
         return;
@@ -148,83 +130,23 @@ fn nearest(image: &Rgb8Image, width: usize, height: usize, [a, b, c, d, e, f]: [
         let fixed = |value: f64| (value * 65536.0 + 0.5).floor() as i32;
         let [a, b, c, d, e, f] = [a, b, c + a * 0.5 + b * 0.5, d, e, f + d * 0.5 + e * 0.5].map(fixed);
         let (mut row_x, mut row_y) = (c, f);
-        for _ in 0..height {
+        for row in rows {
             let (mut x, mut y) = (row_x, row_y);
-            for _ in 0..width {
-                pixels.extend_from_slice(&at(i64::from(x >> 16), i64::from(y >> 16)));
+            for pixel in row {
+                *pixel = at(i64::from(x >> 16), i64::from(y >> 16));
                 (x, y) = (x.wrapping_add(a), y.wrapping_add(d));
             }
             (row_x, row_y) = (row_x.wrapping_add(b), row_y.wrapping_add(e));
         }
         return;
     }
-    let mut row = (c + b * 0.5 + a * 0.5, f + e * 0.5 + d * 0.5);
-    for _ in 0..height {
-        let mut point = row;
-        for _ in 0..width {
-            pixels.extend_from_slice(&at(coordinate(point.0), coordinate(point.1)));
+    let mut first = (c + b * 0.5 + a * 0.5, f + e * 0.5 + d * 0.5);
+    for row in rows {
+        let mut point = first;
+        for pixel in row {
+            *pixel = at(coordinate(point.0), coordinate(point.1));
             point = (point.0 + a, point.1 + d);
         }
-        row = (row.0 + b, row.1 + e);
+        first = (first.0 + b, first.1 + e);
     }
-}
-
-/// The neighbours of a point along one axis, from `before` pixels before it, those beyond the edge replaced by the edge pixel; and the
-/// distance from the pixel before the point.
-#[inline(always)]
-fn neighbours<const N: usize>(position: f64, size: usize, before: i64) -> Option<([usize; N], f64)> {
-    if !(position >= 0.0 && position < size as f64) {
-        return None;
-    }
-    let position = position - 0.5;
-    // The floor of what is above -1.
-    let floor = position as i64 - i64::from(position < 0.0);
-    let indices = std::array::from_fn(|offset| (floor - before + offset as i64).clamp(0, size as i64 - 1) as usize);
-    Some((indices, position - floor as f64))
-}
-
-/// The pixels of a row at these columns.
-#[inline(always)]
-fn picked<const N: usize>(image: &Rgb8Image, y: usize, columns: [usize; N]) -> [[f64; 3]; N] {
-    let row = &image.pixels.as_chunks::<3>().0[y * image.width..][..image.width];
-    columns.map(
-        #[inline(always)]
-        |x| row[x].map(f64::from),
-    )
-}
-
-#[inline(always)]
-fn bilinear(image: &Rgb8Image, x: f64, y: f64) -> Option<[u8; 3]> {
-    let (columns, dx) = neighbours::<2>(x, image.width, 0)?;
-    let ([y0, y1], dy) = neighbours::<2>(y, image.height, 0)?;
-    let ([a, b], [c, d]) = (picked(image, y0, columns), picked(image, y1, columns));
-    let mut pixel = [0; 3];
-    for channel in 0..3 {
-        let top = a[channel] + (b[channel] - a[channel]) * dx;
-        let bottom = c[channel] + (d[channel] - c[channel]) * dx;
-        pixel[channel] = (top + (bottom - top) * dy) as u8;
-    }
-    Some(pixel)
-}
-
-#[inline(always)]
-fn bicubic(image: &Rgb8Image, x: f64, y: f64) -> Option<[u8; 3]> {
-    let (columns, dx) = neighbours::<4>(x, image.width, 1)?;
-    let (rows, dy) = neighbours::<4>(y, image.height, 1)?;
-    let lines = rows.map(
-        #[inline(always)]
-        |y| cubic(picked(image, y, columns), dx),
-    );
-    Some(cubic(lines, dy).map(|value| value as u8))
-}
-
-#[inline(always)]
-fn cubic([a, b, c, d]: [[f64; 3]; 4], t: f64) -> [f64; 3] {
-    let mut values = [0.0; 3];
-    for channel in 0..3 {
-        let (a, b, c, d) = (a[channel], b[channel], c[channel], d[channel]);
-        let (p2, p3, p4) = (-a + c, 2.0 * (a - b) + c - d, -a + b - c + d);
-        values[channel] = b + t * (p2 + t * (p3 + t * p4));
-    }
-    values
 }
