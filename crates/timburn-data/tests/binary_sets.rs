@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use common::noise;
 use timburn_core::error::DataError;
 use timburn_core::{Classes, Error};
-use timburn_data::dataset::{Cifar, CifarKind, Content, Dataset, Idx, IdxNames, Splits, archive, fuzzing};
+use timburn_data::dataset::fuzzing::{self, CifarFile};
+use timburn_data::dataset::{Cifar, CifarKind, Content, Dataset, Idx, IdxNames, Splits, archive};
 use timburn_data::{DecodeOptions, decode_bytes};
 
 const HUNDRED: CifarKind = CifarKind::Hundred { coarse: false };
@@ -137,7 +138,7 @@ impl Python2 {
         out.1.extend(b"tb");
         out.text("filenames");
         out.list(names, |out, name| out.text(name));
-        for (key, labels) in last {
+        if let Some((key, labels)) = last {
             out.text(key);
             out.list(&labels, |out, label| out.int(usize::from(*label)));
         }
@@ -157,8 +158,11 @@ fn pickle(records: &[Record], is_hundred: bool) -> Vec<u8> {
     Python2::batch("training batch 1 of 5", &[("labels", column(|record| record.ten))], &planes, &names, None)
 }
 
+/// Names and content of a folder's files.
+type Files = Vec<(String, Vec<u8>)>;
+
 /// The four published folders.
-fn folders(train: &[Record], test: &[Record]) -> Vec<(&'static str, CifarKind, Vec<(String, Vec<u8>)>)> {
+fn folders(train: &[Record], test: &[Record]) -> Vec<(&'static str, CifarKind, Files)> {
     let batches = |write: fn(&[Record], bool) -> Vec<u8>, end: &str| {
         let batches = train.chunks(train.len() / 5).enumerate();
         let mut files: Vec<_> = batches.map(|(index, batch)| (format!("data_batch_{}{end}", index + 1), write(batch, false))).collect();
@@ -323,6 +327,18 @@ fn hostile_and_odd_pickles_are_refused() {
     assert!(text(open_ten(&golden("hostile"))).contains("posix.system") && !Path::new("pwned").exists());
     assert!(text(open_ten(&golden("fortran"))).contains("Fortran"));
     assert!(text(open_ten(&golden("official_100"))).contains("`labels`"));
+    // A name is two bytes the second time: a million of them must not become as many copies of a long one.
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), &(1..=5).map(|number| (format!("data_batch_{number}"), golden("official_10"))).collect::<Vec<_>>());
+    let mut names = b"\x80\x02}U\x0blabel_names](U\x03catq\0".to_vec();
+    names.extend(b"h\0".repeat(900_000));
+    names.extend(b"es.");
+    let long = [b"\x80\x02}U\x0blabel_names](X\0\0\x10\0".to_vec(), vec![b'n'; 1 << 20], b"es.".to_vec()].concat();
+    for (bytes, found) in [(names, "1 of more than 1000"), (long, "1048576 bytes")] {
+        fs::write(folder.path().join("batches.meta"), bytes).unwrap();
+        let error = text(Cifar::open(folder.path(), CifarKind::Ten));
+        assert!(error.contains(found) && error.contains("batches.meta"), "{error}");
+    }
     let mut wrong = golden("official_10");
     let at = wrong.windows(2).position(|pair| pair == b"K\x07").unwrap();
     wrong[at + 1] = 10;
@@ -439,8 +455,11 @@ fn any_prefix_and_any_corruption_is_an_error_or_a_valid_result() {
         }
     }
     let ten = binary(&two, false);
-    assert_eq!(fuzzing::parse_cifar_binary(&ten).unwrap(), 2);
-    assert!((0..ten.len()).step_by(7).all(|length| fuzzing::parse_cifar_binary(&ten[..length]).is_err() || length == 3073));
+    let CifarFile::Pictures(pictures, 10) = fuzzing::parse_cifar_binary(&ten).unwrap() else { panic!("pictures of ten classes") };
+    assert_eq!(pictures.len(), 2);
+    // Noise may be a list of names, but no pictures.
+    let is_pictures = |bytes: &[u8]| matches!(fuzzing::parse_cifar_binary(bytes), Ok(CifarFile::Pictures(..)));
+    assert!(is_pictures(&ten[..3073]) && (0..ten.len()).step_by(7).all(|length| !is_pictures(&ten[..length]) || length == 3073));
     for file in [small, small_labels] {
         fuzzing::parse_idx(&file).unwrap();
         assert!((0..file.len()).all(|length| fuzzing::parse_idx(&file[..length]).is_err()));

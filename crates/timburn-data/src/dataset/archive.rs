@@ -14,7 +14,7 @@ use timburn_core::error::DataError;
 use timburn_core::{Error, Result};
 
 use super::positioned::{PositionedFile, Window};
-use super::tar_walk::{Blocks, walk};
+use super::tar_walk::{Blocks, Visit, walk};
 
 /// Deflate cannot shrink better than 1:1032, so no honest stream unpacks to more than this many times its size.
 const DEFLATE_RATIO: u64 = 1032;
@@ -101,12 +101,15 @@ impl TarArchive {
     }
 }
 
+/// What [`visit`] hands members to: name, size of the content in bytes, a reader of it.
+pub type Visitor<'a> = &'a mut dyn FnMut(&[u8], u64, &mut dyn Read) -> Result<()>;
+
 /// Goes through an archive from front to back, unpacking `.gz` on the way. `visit` gets a member's name and size and a reader of its
 /// content; what it leaves unread is skipped. Memory: what `visit` keeps, and 100 KB.
 ///
 /// # Errors
 /// As [`TarArchive::open`]; [`DataError::Malformed`] as soon as more than `limit` bytes have been unpacked; what `visit` returns.
-pub fn visit(path: &Path, limit: u64, visit: &mut dyn FnMut(&[u8], u64, &mut dyn Read) -> Result<()>) -> Result<()> {
+pub fn visit(path: &Path, limit: u64, visit: Visitor<'_>) -> Result<()> {
     let mut visit = |name: &[u8], _: u64, size: u64, content: &mut dyn Read| visit(name, size, content);
     if !is_gzipped(path) {
         let file = PositionedFile::open(path)?;
@@ -118,12 +121,7 @@ pub fn visit(path: &Path, limit: u64, visit: &mut dyn FnMut(&[u8], u64, &mut dyn
 }
 
 /// [`visit`] over the bytes of a gzipped archive; the visitor also gets the content's offset in the unpacked archive.
-pub(super) fn visit_gzip(
-    packed: impl io::BufRead,
-    path: &Path,
-    limit: u64,
-    visit: &mut dyn FnMut(&[u8], u64, u64, &mut dyn Read) -> Result<()>,
-) -> Result<()> {
+pub(super) fn visit_gzip(packed: impl io::BufRead, path: &Path, limit: u64, visit: Visit<'_>) -> Result<()> {
     let mut stream = Stream { reader: flate2::bufread::MultiGzDecoder::new(packed), position: 0, limit };
     walk(&mut stream, path, visit)?;
     // To the last byte: the checksum comes behind the content.

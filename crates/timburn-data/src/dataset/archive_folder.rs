@@ -14,6 +14,9 @@ use super::image_folder::FolderOptions;
 use super::scan::{Split, has_extension, split_of};
 use super::{Content, Dataset, DynDataset, Splits};
 
+/// Members of each part and the names of their classes.
+type Parts<'a> = BTreeMap<u8, Vec<(u32, &'a [u8])>>;
+
 /// Bytes of pictures that a gzipped archive may unpack to; they are held in memory. A plain `.tar` is read in place.
 const MEMORY: u64 = 4 << 30;
 
@@ -114,7 +117,7 @@ impl Archive {
                 if wanted(name) && !shard {
                     let offset = held.len() as u64;
                     // Grows by what is there: a header may lie about the size.
-                    let read = content.read_to_end(&mut held).map_err(|error| unreadable(path, &format!(": {}", display(name)), error))?;
+                    let read = content.read_to_end(&mut held).map_err(|error| unreadable(path, format!(": {}", display(name)), error))?;
                     if read as u64 != size {
                         return Err(super::malformed(path, &format!(": {}", display(name)), &format!("{size} bytes"), format!("{read}")));
                     }
@@ -137,7 +140,7 @@ impl Archive {
     }
 
     /// The pictures of training (0), validation (1) and test (2) with the names of their classes; `None` when a picture lies in no folder.
-    fn parts(&self) -> Option<BTreeMap<u8, Vec<(u32, &[u8])>>> {
+    fn parts(&self) -> Option<Parts<'_>> {
         let mut paths: Vec<Vec<&[u8]>> = self.members.iter().map(|member| member.name.split(|&byte| byte == b'/').collect()).collect();
         // Folders around everything else say nothing, unless they name a split.
         while let Some(first) = paths.first().and_then(|path| path.first()).copied()

@@ -9,7 +9,7 @@ use timburn_core::{Classes, Error, Result};
 
 use super::cifar_names::{COARSE_NAMES, FINE_NAMES};
 use super::cifar_source::{self as source, Files, Form, Part};
-use super::pickle::Pickle;
+use super::pickle::{Pickle, Value};
 use super::{Content, Dataset, Splits};
 use crate::image::Rgb8Image;
 
@@ -18,6 +18,9 @@ const SIDE: usize = 32;
 /// Bytes of a colour plane, and of a picture.
 const PLANE: usize = SIDE * SIDE;
 const PICTURE: usize = 3 * PLANE;
+/// Names that are read of a list, far more than there are classes; and bytes of the longest.
+const MOST_NAMES: usize = 1000;
+const LONGEST_NAME: usize = 1000;
 
 /// Which CIFAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,7 +47,7 @@ impl CifarKind {
         }
     }
 
-    fn classes(self) -> usize {
+    pub(super) fn classes(self) -> usize {
         match self {
             Self::Auto | Self::Ten => 10,
             Self::Hundred { coarse: true } => COARSE_NAMES.len(),
@@ -173,14 +176,14 @@ impl Dataset for Cifar {
 }
 
 /// Pictures of one file.
-struct Batch {
+pub(super) struct Batch {
     name: String,
     /// The file's content.
     bytes: Vec<u8>,
     /// Where the first picture's pixels are, and how far it is to the next one's.
     start: usize,
     stride: usize,
-    labels: Vec<u8>,
+    pub(super) labels: Vec<u8>,
 }
 
 impl std::fmt::Debug for Batch {
@@ -190,7 +193,7 @@ impl std::fmt::Debug for Batch {
 }
 
 impl Batch {
-    fn parse(part: Part, form: Form, kind: CifarKind) -> Result<Self> {
+    pub(super) fn parse(part: Part, form: Form, kind: CifarKind) -> Result<Self> {
         let name = part.name();
         match form {
             Form::Binary => {
@@ -209,7 +212,7 @@ impl Batch {
         }
     }
 
-    fn picture(&self, at: usize) -> Option<Rgb8Image> {
+    pub(super) fn picture(&self, at: usize) -> Option<Rgb8Image> {
         let planes = self.bytes.get(self.start + at * self.stride..)?.get(..PICTURE)?;
         let (red, rest) = planes.split_at(PLANE);
         let (green, blue) = rest.split_at(PLANE);
@@ -219,7 +222,7 @@ impl Batch {
 }
 
 /// Labels of a binary batch: records of label bytes and three planes.
-pub(super) fn parse_binary(part: &Part, kind: CifarKind) -> Result<Vec<u8>> {
+fn parse_binary(part: &Part, kind: CifarKind) -> Result<Vec<u8>> {
     let (header, label) = kind.binary_header();
     let stride = header + PICTURE;
     if part.bytes.is_empty() || !part.bytes.len().is_multiple_of(stride) {
@@ -230,20 +233,20 @@ pub(super) fn parse_binary(part: &Part, kind: CifarKind) -> Result<Vec<u8>> {
     Ok(labels)
 }
 
-pub(super) enum Pixels {
+enum Pixels {
     /// In the file's bytes, from here on.
     At(usize),
     Decoded(Vec<u8>),
 }
 
 /// Pixels and labels of a pickled batch: a dict of `data`, an array `[n, 3072]` of bytes, and a list of labels.
-pub(super) fn parse_pickle(part: &Part, kind: CifarKind) -> Result<(Pixels, Vec<u8>)> {
+fn parse_pickle(part: &Part, kind: CifarKind) -> Result<(Pixels, Vec<u8>)> {
     let pickle = part.pickle()?;
     let key = kind.label_key();
-    let labels = pickle.root().get(key).and_then(|labels| labels.items());
+    let labels = pickle.root().get(key).and_then(Value::items);
     let labels = labels.ok_or_else(|| part.malformed(&format!("a dict with a list `{key}`"), "none".into()))?;
     let labels: Vec<i64> = labels.map(|label| label.int().unwrap_or(-1)).collect();
-    let array = pickle.root().get("data").and_then(|data| data.array());
+    let array = pickle.root().get("data").and_then(Value::array);
     let array = array.ok_or_else(|| part.malformed("`data`, an array of bytes", "none".into()))?;
     if array.shape != [labels.len(), PICTURE] || labels.is_empty() {
         return Err(
@@ -264,11 +267,21 @@ fn check(part: &Part, labels: impl Iterator<Item = i64>, kind: CifarKind) -> Res
     checked.collect()
 }
 
-/// The set's own list of class names.
+/// The set's own list of class names: as many as there are classes, all different, none empty.
 pub(super) fn names(part: &Part, form: Form, kind: CifarKind) -> Result<Classes> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    let fault = |count: usize, distinct: usize| {
+        let found = format!("{distinct} of {}", if count > MOST_NAMES { format!("more than {MOST_NAMES}") } else { count.to_string() });
+        part.malformed(&format!("{} class names", kind.classes()), found)
+    };
+    let text = |bytes: &[u8]| match bytes.len() {
+        0..=LONGEST_NAME => Ok(String::from_utf8_lossy(bytes).trim().to_owned()),
+        length => Err(part.malformed(&format!("class names of at most {LONGEST_NAME} bytes"), format!("{length} bytes"))),
+    };
     let names: Vec<String> = match form {
-        Form::Binary => part.bytes.split(|byte| *byte == b'\n').map(text).filter(|name| !name.is_empty()).collect(),
+        Form::Binary => {
+            let lines = part.bytes.split(|byte| *byte == b'\n').map(text).filter(|name| !name.as_ref().is_ok_and(String::is_empty));
+            lines.take(MOST_NAMES + 1).collect::<Result<_>>()?
+        }
         Form::Pickle => {
             let key = match kind {
                 CifarKind::Auto | CifarKind::Ten => "label_names",
@@ -276,14 +289,15 @@ pub(super) fn names(part: &Part, form: Form, kind: CifarKind) -> Result<Classes>
                 CifarKind::Hundred { coarse: false } => "fine_label_names",
             };
             let pickle: Pickle<'_> = part.pickle()?;
-            let names = pickle.root().get(key).and_then(|names| names.items());
+            let names = pickle.root().get(key).and_then(Value::items);
             let names = names.ok_or_else(|| part.malformed(&format!("a dict with a list `{key}`"), "none".into()))?;
-            names.map(|name| name.text().map(text).unwrap_or_default()).collect()
+            // A list may hold one string a million times, for two bytes each.
+            names.take(MOST_NAMES + 1).map(|name| text(name.text().unwrap_or_default())).collect::<Result<_>>()?
         }
     };
-    let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+    let distinct: std::collections::BTreeSet<&String> = names.iter().filter(|name| !name.is_empty()).collect();
     if names.len() != kind.classes() || distinct.len() != names.len() {
-        return Err(part.malformed(&format!("{} class names", kind.classes()), format!("{} of {}", distinct.len(), names.len())));
+        return Err(fault(names.len(), distinct.len()));
     }
     Ok(Classes::new(names))
 }

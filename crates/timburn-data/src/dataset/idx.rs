@@ -49,7 +49,7 @@ impl IdxNames {
         }
     }
 
-    fn classes(self, count: usize) -> Classes {
+    pub(super) fn classes(self, count: usize) -> Classes {
         match self {
             Self::Fashion => Classes::new(FASHION.map(String::from).into()),
             Self::Kuzushiji => Classes::new(KUZUSHIJI.map(String::from).into()),
@@ -108,7 +108,7 @@ impl Idx {
         [folder.to_owned(), folder.join("raw")].iter().any(|place| find(place, "train-images", 3).is_some())
     }
 
-    fn new((images, labels): (Part, Part), classes: Classes) -> Result<Self> {
+    pub(super) fn new((images, labels): (Part, Part), classes: Classes) -> Result<Self> {
         if images.header.count() != labels.header.count() {
             let expected = format!("{} labels, as many as pictures", images.header.count());
             return Err(labels.malformed(expected, labels.header.count().to_string()));
@@ -233,7 +233,11 @@ impl Part {
         Ok(Self { path, header, bytes })
     }
 
-    fn data(&self) -> &[u8] {
+    pub(super) fn sides(&self) -> &[usize] {
+        &self.header.0
+    }
+
+    pub(super) fn data(&self) -> &[u8] {
         self.bytes.get(self.header.length()..).unwrap_or_default()
     }
 

@@ -182,7 +182,9 @@ impl Machine<'_> {
                 version => return Err(format!("protocol {version}")),
             },
             // FRAME: a hint for readers of streams.
-            0x95 => drop(self.take(8)?),
+            0x95 => {
+                self.take(8)?;
+            }
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
             b'1' => drop(self.pop_mark()?),
@@ -371,7 +373,7 @@ impl Machine<'_> {
     fn set_items(&mut self, items: &[Id]) -> Step<()> {
         let top = self.top()?;
         let Some(Node::Dict(pairs)) = self.nodes.get_mut(top) else { return Err("entries for what is no dict".into()) };
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a key without a value".into());
         }
         pairs.extend(items.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))));

@@ -48,11 +48,12 @@ pub struct TableOptions {
 /// A row: the bytes of its path, its label, its split, its line.
 #[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "hidden")]
 pub struct Row {
-    path: Vec<u8>,
-    label: String,
-    split: Option<String>,
-    line: u64,
+    pub path: Vec<u8>,
+    pub label: String,
+    pub split: Option<String>,
+    pub line: u64,
 }
 
 /// Opens a CSV or TSV table of pictures.
@@ -227,14 +228,16 @@ impl Lines<'_> {
         let rest = self.bytes.get(byte..).unwrap_or_default();
         let until = byte + rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let passed = self.bytes.get(self.done..until).unwrap_or_default();
-        self.line += passed.iter().filter(|byte| **byte == b'\n').count() as u64;
+        // `\n`, `\r\n` or, from old Macs, `\r`; a slice never ends between the two.
+        let ends = passed.iter().zip(passed.iter().skip(1).chain([&0]));
+        self.line += ends.filter(|&(byte, next)| *byte == b'\n' || (*byte == b'\r' && *next != b'\n')).count() as u64;
         self.done = self.done.max(until);
         self.line
     }
 }
 
 fn guess_delimiter(bytes: &[u8]) -> u8 {
-    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let first = bytes.split(|byte| matches!(byte, b'\n' | b'\r')).find(|line| !line.is_empty()).unwrap_or_default();
     let count = |delimiter: u8| first.iter().filter(|byte| **byte == delimiter).count();
     // The last of equals wins: a comma where there is nothing at all.
     [b';', b'\t', b','].into_iter().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',')
@@ -302,6 +305,8 @@ mod tests {
         assert!(error(b"path,label\n,cat\n").contains("line 2: expected a path, found an empty field"));
         assert!(error(b"path,label\na.jpg,\xff\n").contains("line 2: expected UTF-8"));
         assert!(error(b"x,y,z\n1,2,3\n").contains("line 1: expected a header"));
+        assert!(error(b"path,label\ra.jpg,cat\rb.jpg\r").contains("line 3"));
+        assert!(error(b"path,label\r\n\r\na.jpg,cat\r\nb.jpg\r\n").contains("line 4"));
         assert!(error(b"path,label\n").contains("none"));
         assert!(error(b"").contains("none"));
     }

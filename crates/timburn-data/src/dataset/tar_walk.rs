@@ -11,6 +11,9 @@ const BLOCK: u64 = 512;
 /// Longest name, and largest pax header: far beyond any file system's, far below any harm.
 const LONGEST: u64 = 1 << 16;
 
+/// What sees the members: name, offset and size of the content, a reader of it.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&[u8], u64, u64, &mut dyn Read) -> Result<()>;
+
 /// A tar archive that is read forwards.
 pub(super) trait Blocks: Read {
     /// Bytes from the archive's start.
@@ -40,11 +43,7 @@ struct Extension {
 }
 
 /// Visits the regular files of an archive: name, offset and size of the content, and a reader of it. Reads ustar, GNU (long names) and pax.
-pub(super) fn walk(
-    archive: &mut dyn Blocks,
-    path: &Path,
-    visit: &mut dyn FnMut(&[u8], u64, u64, &mut dyn Read) -> Result<()>,
-) -> Result<()> {
+pub(super) fn walk(archive: &mut dyn Blocks, path: &Path, visit: Visit<'_>) -> Result<()> {
     let mut extension = Extension::default();
     loop {
         let start = archive.position();

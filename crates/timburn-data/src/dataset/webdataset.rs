@@ -2,7 +2,6 @@
 //! Format: <https://github.com/webdataset/webdataset>.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use timburn_core::{Classes, Error, Result};
 use super::archive::{content, display, is_archive, is_gzipped, unreadable, visit_gzip};
 use super::positioned::{PositionedFile, Window};
 use super::shard_names::expand;
-use super::tar_walk::{Blocks, walk};
+use super::tar_walk::{Blocks, Visit, walk};
 use super::{Content, Dataset};
 
 /// Extensions of pictures, what comes first wins where a sample has several.
@@ -49,7 +48,7 @@ pub struct WebDataset {
 }
 
 #[derive(Debug)]
-struct Shard {
+pub(super) struct Shard {
     path: PathBuf,
     source: Source,
 }
@@ -63,14 +62,14 @@ enum Source {
 }
 
 #[derive(Debug)]
-struct Sample {
+pub(super) struct Sample {
     shard: u32,
-    label: u32,
+    pub(super) label: u32,
     /// In the shard, or in what is held of it.
-    offset: u64,
-    size: u64,
+    pub(super) offset: u64,
+    pub(super) size: u64,
     /// Name of the picture.
-    member: Box<[u8]>,
+    pub(super) member: Box<[u8]>,
 }
 
 impl WebDataset {
@@ -106,8 +105,7 @@ impl WebDataset {
 
     /// Key of a sample: its picture's name up to the first dot of the last part; names that are not UTF-8 are shown escaped.
     pub fn key(&self, index: usize) -> Option<String> {
-        let sample = self.samples.get(index)?;
-        split(&sample.member).map(|(key, _)| display(key))
+        key(&self.samples.get(index)?.member)
     }
 }
 
@@ -194,6 +192,10 @@ fn split(name: &[u8]) -> Option<(&[u8], String)> {
     Some((name.get(..dot)?, String::from_utf8_lossy(name.get(dot + 1..)?).to_lowercase()))
 }
 
+pub(super) fn key(member: &[u8]) -> Option<String> {
+    split(member).map(|(key, _)| display(key))
+}
+
 /// A label as a sample states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stated {
@@ -212,7 +214,10 @@ pub(super) fn parse_json(bytes: &[u8]) -> Result<Option<Stated>, String> {
     let document: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let Some(label) = document.get("label").or_else(|| document.get("cls")) else { return Ok(None) };
     let index = label.as_u64().and_then(|label| u32::try_from(label).ok()).map(Stated::Index);
-    index.or_else(|| label.as_str().map(|name| Stated::Name(name.into()))).map(Some).ok_or_else(|| format!("label {label}"))
+    index
+        .or_else(|| label.as_str().map(|name| Stated::Name(name.into())))
+        .map(Some)
+        .ok_or_else(|| format!("label {}", label.to_string().chars().take(40).collect::<String>()))
 }
 
 /// What is known of a key.
@@ -313,7 +318,7 @@ impl Index {
     }
 
     /// Turns stated labels into class indices.
-    fn label(self, known: Option<Classes>, shards: &[Shard]) -> Result<(Classes, Vec<Sample>)> {
+    pub(super) fn label(self, known: Option<Classes>, shards: &[Shard]) -> Result<(Classes, Vec<Sample>)> {
         let classes = known.unwrap_or_else(|| {
             let names: BTreeSet<&String> = self.samples.iter().filter_map(|(_, label)| label.name()).collect();
             let count = self.samples.iter().filter_map(|(_, label)| label.index()).max().map_or(0, |index| index as usize + 1);
@@ -336,7 +341,8 @@ impl Index {
                 let class = match &stated {
                     Stated::Index(index) if mixed => format!("{index} (other samples have names)"),
                     Stated::Index(index) => format!("{index} of {}", classes.len()),
-                    Stated::Name(class) => class.clone(),
+                    // As long as its document, which an error need not be.
+                    Stated::Name(class) => class.chars().take(80).collect(),
                 };
                 DataError::UnknownClass { name, class, nearest: Vec::new() }
             };
@@ -356,9 +362,6 @@ impl Stated {
         if let Self::Name(name) = self { Some(name) } else { None }
     }
 }
-
-/// What sees the members of a shard.
-type Visit<'a> = &'a mut dyn FnMut(&[u8], u64, u64, &mut dyn Read) -> Result<()>;
 
 /// [`visit_gzip`] that keeps pictures in `held` and gives their places there.
 fn visit_held(packed: impl std::io::BufRead, path: &Path, memory: u64, held: Option<&mut Vec<u8>>, visit: Visit<'_>) -> Result<()> {

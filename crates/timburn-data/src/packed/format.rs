@@ -1,6 +1,5 @@
 //! Header and index of a packed file, written and read back.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -15,9 +14,9 @@ const VERSION: u64 = 1;
 /// Magic, six numbers, SHA-256.
 pub(super) const HEADER: u64 = 88;
 /// Bytes of the header that the hash covers.
-const HASHED: usize = 56;
+pub(super) const HASHED: usize = 56;
 /// Bytes of an entry of the index.
-const ENTRY: u64 = 20;
+pub(super) const ENTRY: u64 = 20;
 /// Most that is read at a time before the hash is known to be right.
 const CHUNK: usize = 1 << 16;
 
@@ -95,12 +94,12 @@ pub(super) fn build(classes: &Classes, rows: &[Row]) -> Result<([u8; HEADER as u
 }
 
 /// Reads and checks everything but the pictures.
-pub(super) fn read(file: &mut File, path: &Path) -> Result<(Classes, Vec<Entry>, String)> {
+pub(super) fn read(file: &mut (impl Read + Seek), path: &Path) -> Result<(Classes, Vec<Entry>, String)> {
     let malformed = |at: &str, expected: &str, found: String| {
         Error::Data(DataError::Malformed { path: path.to_owned(), at: at.into(), expected: expected.into(), found })
     };
     let io = || Error::io("read", path);
-    let length = file.metadata().map_err(io())?.len();
+    let length = file.seek(SeekFrom::End(0)).and_then(|length| file.rewind().map(|()| length)).map_err(io())?;
     let mut bytes = [0; HEADER as usize];
     if length < HEADER {
         return Err(malformed("", "a packed data set, 88 bytes at least", format!("{length} bytes")));
@@ -149,6 +148,9 @@ pub(super) fn read(file: &mut File, path: &Path) -> Result<(Classes, Vec<Entry>,
     };
     let classes: Classes =
         serde_json::from_slice(&section(header.classes)?).map_err(|error| malformed(", classes", "names of classes", error.to_string()))?;
+    if !classes.ids.is_empty() && classes.ids.len() != classes.names.len() {
+        return Err(malformed(", classes", "as many ids as names, or none", format!("{} and {}", classes.ids.len(), classes.names.len())));
+    }
     let rows = section(header.samples * ENTRY)?;
     let names = String::from_utf8(section(header.names)?).map_err(|error| malformed(", names", "UTF-8", error.to_string()))?;
     let mut entries = Vec::with_capacity(rows.len() / ENTRY as usize);

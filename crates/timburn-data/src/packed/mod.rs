@@ -12,6 +12,8 @@
 //! SIGBUS, where a read gives an error; a map needs `unsafe`; and both come from the same page cache at the same speed.
 
 mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 mod write;
 
 use std::fs::File;

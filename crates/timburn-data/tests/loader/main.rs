@@ -3,6 +3,7 @@
 
 mod batches;
 mod faults;
+#[cfg(feature = "tensor")]
 mod mixing;
 mod packed;
 
