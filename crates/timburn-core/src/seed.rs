@@ -27,7 +27,7 @@ pub fn stream(seed: u64) -> ChaCha8Rng {
 pub struct Draws(ChaCha8Rng);
 
 impl Draws {
-    /// The draws that belong to these coordinates, see [`derive`].
+    /// The draws that belong to these coordinates, see [`derive`](fn@derive).
     pub fn new(seed: u64, coordinates: &[u64]) -> Self {
         Self(stream(derive(seed, coordinates)))
     }

@@ -157,7 +157,7 @@ fn no_changed_byte_goes_unnoticed() {
                     Err(error) => panic!("{}, byte {index}: {error}", file.display()),
                     // A space of the manifest, or the version it names.
                     Ok(loaded) => {
-                        assert!(same(&loaded, &checkpoint(20)) && file.ends_with("manifest.json"), "{}, byte {index}", file.display())
+                        assert!(same(&loaded, &checkpoint(20)) && file.ends_with("manifest.json"), "{}, byte {index}", file.display());
                     }
                 }
             }

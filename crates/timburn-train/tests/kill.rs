@@ -34,7 +34,7 @@ fn child_saves() {
             std::process::exit(7);
         }
         writeln!(acknowledged, "{step}").unwrap_or_default();
-        if step % 3 == 0 {
+        if step.is_multiple_of(3) {
             store.mark_best(step).unwrap();
         }
     }

@@ -96,7 +96,7 @@ pub trait Dataset: Send + Sync {
     /// Fetches a sample's content.
     ///
     /// # Errors
-    /// An [`Error`](timburn_core::Error) that names the sample, when it cannot be read.
+    /// An [`Error`] that names the sample, when it cannot be read.
     fn read(&self, index: usize) -> Result<Content>;
 
     /// Number of bytes of a sample's content where that is known without reading it; equal contents have equal lengths.

@@ -106,7 +106,7 @@ fn label(value: f64, step: f64) -> String {
         let digits = (f64::from(-power) + if suffix == "M" { 6.0 } else { 3.0 }).max(0.0) as usize;
         return format!("{:.digits$}{suffix}", value / unit);
     }
-    if power < -4 || power > 14 {
+    if !(-4..=14).contains(&power) {
         return format!("{:e}", (value / 10f64.powi(power)).round() * 10f64.powi(power)).chars().take(12).collect();
     }
     let digits = usize::try_from(-power).unwrap_or(0);

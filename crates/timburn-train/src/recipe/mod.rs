@@ -29,7 +29,7 @@ use crate::schedule::{Curve, ScheduleConfig};
 /// assert_eq!(recipe.train.batch_size, 32);
 /// let typo = Recipe::from_toml("[train]\nepoch = 3\n").unwrap_err();
 /// assert!(typo.to_string().contains("did you mean `epochs`?"));
-/// # timburn_core::Result::Ok(())
+/// # Ok::<(), timburn_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

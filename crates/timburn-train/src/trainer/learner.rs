@@ -103,7 +103,7 @@ impl<M: ImageModel> Learner<M> {
             ema: recipe.ema.clone().map(|config| Ema::new(config, &model)).transpose()?,
             scale: (train.precision == Precision::F16).then(LossScale::default),
             precision: train.precision,
-            clip: train.clip.clone(),
+            clip: train.clip,
             seed: train.seed,
             step: 0,
             pending: Vec::new(),
@@ -206,7 +206,7 @@ impl<M: ImageModel> Learner<M> {
             gradients = gradients.scaled(1.0 / scale.scale);
             proceed = scale.update(gradients.is_finite()?)?;
         }
-        if let Some(clip) = self.clip.clone().filter(|_| proceed) {
+        if let Some(clip) = self.clip.filter(|_| proceed) {
             let (clipped, norm) = gradients.clip(clip)?;
             if !norm.is_finite() {
                 return Err(TrainError::NonFinite { what: "gradients".into(), samples: Vec::new() }.into());
