@@ -23,6 +23,8 @@
 //! | get a model with random weights | [`create`] |
 //! | use your own model type | [`ImageModel`] |
 //! | read, write and verify weights | [`weights`] |
+//! | open a data set of any layout, augment it, make batches | [`data::open`], [`Pipeline`], [`Loader`] |
+//! | train | [`Recipe`], [`Trainer`] |
 //! | decode and resize pictures as PIL does | [`data`] |
 //!
 //! The same code runs on every backend that the build's features switch on; the device is a run-time value, see [`open_device`].
@@ -33,12 +35,14 @@ pub use timburn_core as core;
 pub use timburn_data as data;
 pub use timburn_infer as infer;
 pub use timburn_models as models;
+pub use timburn_train as train;
 pub use timburn_weights as weights;
 
 pub use timburn_core::{Classes, Error, Preprocessing, Result, open_device};
-pub use timburn_data::sample_photograph;
+pub use timburn_data::{Dataset, ImageFolder, Loader, LoaderOptions, Pipeline, Splits, Transform, sample_photograph};
 pub use timburn_infer::{Guess, Prediction, Predictor};
 pub use timburn_models::{ImageModel, Model, ModelOptions, create};
+pub use timburn_train::{Recipe, TrainData, Trainer};
 pub use timburn_weights::{Bundle, pretrained, pretrained_bundle};
 
 /// The README's programs are compiled and run as documentation tests.

@@ -1,18 +1,18 @@
 //! Batches of augmented 32×32 pictures from the packed form: `cargo bench -p timburn-data --bench cifar_batches`
 //!
-//! 50,000 pictures (pixels of a formula, the sizes of CIFAR-10), shuffled, padded by 4 and cropped at random, flipped with chance 1/2, in
-//! batches of 128. Prints threads, n, median, minimum and maximum of whole epochs, after one that is not counted.
+//! 50,000 pictures (pixels of a formula, the sizes of CIFAR-10), shuffled, padded by 4 and cropped at random, flipped with chance 1/2 (the preset
+//! `cifar_train`), in batches of 128. Prints threads, n, median, minimum and maximum of whole epochs, after one that is not counted.
 #![allow(clippy::expect_used, reason = "a benchmark has nobody to report to")]
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use timburn_core::seed::Draws;
 use timburn_core::{Classes, Preprocessing, Result};
 use timburn_data::loader::Normalization;
 use timburn_data::packed::PackOptions;
-use timburn_data::{Batch, Content, Dataset, DynDataset, Loader, LoaderOptions, Packed, Rgb8Image};
+use timburn_data::transform::presets;
+use timburn_data::{Batch, Content, Dataset, DynDataset, Loader, LoaderOptions, Packed, Pipeline, Rgb8Image};
 
 const SIDE: usize = 32;
 const EPOCHS: usize = 7;
@@ -38,24 +38,6 @@ impl Dataset for Formula {
     }
 }
 
-/// Pads by 4 black pixels, crops at random, flips at random.
-fn augment(image: Rgb8Image, draws: &mut Draws) -> Result<Rgb8Image> {
-    const PAD: usize = 4;
-    let (top, left) = (draws.below(2 * PAD + 1), draws.below(2 * PAD + 1));
-    let mirrored = draws.chance(0.5);
-    let mut pixels = vec![0; SIDE * SIDE * 3];
-    let (from, to) = (left.saturating_sub(PAD), PAD.saturating_sub(left));
-    let count = SIDE - from - to;
-    for y in PAD.saturating_sub(top)..SIDE.min(SIDE + PAD - top) {
-        let source = &image.pixels[((y + top - PAD) * SIDE + from) * 3..][..count * 3];
-        pixels[(y * SIDE + to) * 3..][..count * 3].copy_from_slice(source);
-    }
-    if mirrored {
-        pixels.as_chunks_mut::<3>().0.chunks_exact_mut(SIDE).for_each(<[_]>::reverse);
-    }
-    Ok(Rgb8Image { pixels, ..image })
-}
-
 fn main() {
     // `cargo test` runs benches too, with `--test`: there is nothing to test here.
     if std::env::args().any(|argument| argument == "--test") {
@@ -70,9 +52,10 @@ fn main() {
     println!("{} pictures of {SIDE}x{SIDE} in {} bytes, batches of 128, {cores} cores", report.written, report.bytes);
     let normalization = Normalization::from(&Preprocessing::cifar10());
     let device = Device::flex();
+    let augment = Arc::new(Pipeline::new(presets::cifar_train()).expect("valid transforms"));
     for workers in [1, 2] {
         let options = LoaderOptions { batch_size: 128, workers, seed: 1, ..LoaderOptions::default() };
-        let loader = Loader::new(packed.clone(), Arc::new(augment), options).expect("valid options");
+        let loader = Loader::new(packed.clone(), augment.clone(), options).expect("valid options");
         measure(&format!("{workers} threads, u8 batches"), &loader, |batch| drop(std::hint::black_box(batch)));
         measure(&format!("{workers} threads, normalised on flex"), &loader, |batch| {
             std::hint::black_box((batch.images(&normalization, &device).expect("a full batch"), batch.targets(&device)));

@@ -12,10 +12,13 @@ mod common;
 #[path = "peers/src/harness.rs"]
 mod harness;
 
-use harness::{Step, normalize, random_resized_crop};
+use std::sync::OnceLock;
+
+use harness::{Step, normalize};
 use timburn_core::preprocessing::{Interpolation, Preprocessing};
 use timburn_core::seed::Draws;
-use timburn_data::{DecodeOptions, Region, Rgb8Image, decode_bytes, decode_region, prepare, recycle, resize};
+use timburn_data::transform::presets;
+use timburn_data::{Content, DecodeOptions, Pipeline, Prepare, decode_bytes, prepare, recycle};
 
 const OPTIONS: DecodeOptions = DecodeOptions { max_pixels: 64_000_000, apply_orientation: false, background: [255; 3], min_size: None };
 
@@ -31,35 +34,31 @@ fn evaluation(_: usize, bytes: &[u8], out: &mut [f32]) {
 }
 
 fn training_whole(index: usize, bytes: &[u8], out: &mut [f32]) {
-    let mut draws = Draws::new(1, &[0, index as u64]);
     let image = decode_bytes(bytes, "photograph", &OPTIONS).unwrap();
-    let region = crop(&mut draws, image.width, image.height);
-    finish(image.crop(region), &mut draws, out);
-    recycle(image);
+    normalize(&pipeline().apply(image, &mut draws(index)).pixels, 224, false, out);
 }
 
 fn training_region(index: usize, bytes: &[u8], out: &mut [f32]) {
-    let mut draws = Draws::new(1, &[0, index as u64]);
-    let part = decode_region(bytes, "photograph", &OPTIONS, |width, height| crop(&mut draws, width, height)).unwrap();
-    finish(part.image, &mut draws, out);
+    prepare_with(OPTIONS, index, bytes, out);
 }
 
 fn training_scaled(index: usize, bytes: &[u8], out: &mut [f32]) {
-    let mut draws = Draws::new(1, &[0, index as u64]);
-    let options = DecodeOptions { min_size: Some((224, 224)), ..OPTIONS };
-    let part = decode_region(bytes, "photograph", &options, |width, height| crop(&mut draws, width, height)).unwrap();
-    finish(part.image, &mut draws, out);
+    prepare_with(DecodeOptions { min_size: Some((224, 224)), ..OPTIONS }, index, bytes, out);
 }
 
-fn crop(draws: &mut Draws, width: usize, height: usize) -> Region {
-    let [left, top, width, height] = random_resized_crop(|| draws.unit(), width, height);
-    Region { left, top, width, height }
+/// As the loader does it.
+fn prepare_with(options: DecodeOptions, index: usize, bytes: &[u8], out: &mut [f32]) {
+    let image = pipeline().prepare(Content::Encoded(bytes.to_vec()), "photograph", &options, &mut draws(index)).unwrap();
+    normalize(&image.pixels, 224, false, out);
 }
 
-fn finish(image: Rgb8Image, draws: &mut Draws, out: &mut [f32]) {
-    let resized = resize(&image, 224, 224, Interpolation::Bilinear);
-    normalize(&resized.pixels, 224, draws.chance(0.5), out);
-    recycle(image);
+fn pipeline() -> &'static Pipeline {
+    static PIPELINE: OnceLock<Pipeline> = OnceLock::new();
+    PIPELINE.get_or_init(|| Pipeline::new(presets::imagenet_train(224)).unwrap())
+}
+
+fn draws(index: usize) -> Draws {
+    Draws::new(1, &[0, index as u64])
 }
 
 fn main() {

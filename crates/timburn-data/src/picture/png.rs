@@ -1,10 +1,10 @@
 //! PNG files, whole or not at all.
 
-use std::io::Write;
 use std::path::Path;
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
+use timburn_core::disk::{self, System};
 use timburn_core::error::{ImageError, ImageFault};
 use timburn_core::{Error, Result};
 
@@ -32,9 +32,5 @@ pub fn encode_png(image: &Rgb8Image) -> Result<Vec<u8>> {
 pub fn write_png(image: &Rgb8Image, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let bytes = encode_png(image)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".timburn-").tempfile_in(folder).map_err(Error::io("create a file in", folder))?;
-    file.write_all(&bytes).map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|error| Error::io("replace", path)(error.error))?;
-    Ok(())
+    disk::replace_file(&System, path, |out| out.write_all(&bytes).map_err(Error::io("write", path)))
 }

@@ -6,28 +6,6 @@ use std::time::Instant;
 /// One picture, by its index and bytes, into `3 * 224 * 224` numbers.
 pub(crate) type Step = fn(usize, &[u8], &mut [f32]);
 
-/// torchvision's `RandomResizedCrop.get_params` with its defaults; `[left, top, width, height]`.
-pub(crate) fn random_resized_crop(mut unit: impl FnMut() -> f64, width: usize, height: usize) -> [usize; 4] {
-    let (w, h) = (width as f64, height as f64);
-    for _ in 0..10 {
-        let area = w * h * (0.08 + 0.92 * unit());
-        let (low, high) = ((3.0f64 / 4.0).ln(), (4.0f64 / 3.0).ln());
-        let ratio = (low + (high - low) * unit()).exp();
-        let (crop_w, crop_h) = ((area * ratio).sqrt().round() as usize, (area / ratio).sqrt().round() as usize);
-        if (1..=width).contains(&crop_w) && (1..=height).contains(&crop_h) {
-            let left = (unit() * (width - crop_w + 1) as f64) as usize;
-            let top = (unit() * (height - crop_h + 1) as f64) as usize;
-            return [left, top, crop_w, crop_h];
-        }
-    }
-    let (crop_w, crop_h) = match w / h {
-        ratio if ratio < 0.75 => (width, (w / 0.75).round() as usize),
-        ratio if ratio > 4.0 / 3.0 => ((h * 4.0 / 3.0).round() as usize, height),
-        _ => (width, height),
-    };
-    [(width - crop_w) / 2, (height - crop_h) / 2, crop_w, crop_h]
-}
-
 /// `(x / 255 - mean) / std` with ImageNet's statistics, channel by channel, mirrored if asked.
 pub(crate) fn normalize(pixels: &[u8], side: usize, mirrored: bool, out: &mut [f32]) {
     const MEAN: [f32; 3] = [0.485, 0.456, 0.406];

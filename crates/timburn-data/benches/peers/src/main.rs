@@ -6,7 +6,7 @@ mod harness;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use harness::{Step, normalize, random_resized_crop};
+use harness::{Step, normalize};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -94,4 +94,26 @@ fn photographs(mut rest: &[u8]) -> Vec<Vec<u8>> {
     }
     files.sort();
     files.into_iter().map(|(_, bytes)| bytes).collect()
+}
+
+/// torchvision's `RandomResizedCrop.get_params` with its defaults; `[left, top, width, height]`.
+fn random_resized_crop(mut unit: impl FnMut() -> f64, width: usize, height: usize) -> [usize; 4] {
+    let (w, h) = (width as f64, height as f64);
+    for _ in 0..10 {
+        let area = w * h * (0.08 + 0.92 * unit());
+        let (low, high) = ((3.0f64 / 4.0).ln(), (4.0f64 / 3.0).ln());
+        let ratio = (low + (high - low) * unit()).exp();
+        let (crop_w, crop_h) = ((area * ratio).sqrt().round() as usize, (area / ratio).sqrt().round() as usize);
+        if (1..=width).contains(&crop_w) && (1..=height).contains(&crop_h) {
+            let left = (unit() * (width - crop_w + 1) as f64) as usize;
+            let top = (unit() * (height - crop_h + 1) as f64) as usize;
+            return [left, top, crop_w, crop_h];
+        }
+    }
+    let (crop_w, crop_h) = match w / h {
+        ratio if ratio < 0.75 => (width, (w / 0.75).round() as usize),
+        ratio if ratio > 4.0 / 3.0 => ((h * 4.0 / 3.0).round() as usize, height),
+        _ => (width, height),
+    };
+    [(width - crop_w) / 2, (height - crop_h) / 2, crop_w, crop_h]
 }
