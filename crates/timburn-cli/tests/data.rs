@@ -75,6 +75,12 @@ fn a_packed_set_is_the_set() {
         }
     }
     assert_eq!(packed["train"]["formats"]["pixels"], 120);
+
+    // A set without a test part would inherit this one's.
+    let train = format!("{set}/train");
+    let refused = timburn(&["data", "pack", &train, "packed"], folder.path());
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("test.pack"), "{}", stderr(&refused));
 }
 
 #[test]
@@ -85,6 +91,10 @@ fn preview_draws_a_recipes_augmentations() {
     let first = std::fs::read(folder.path().join("p.png")).expect("a picture");
     timburn(&["data", "preview", "--preset", "keras_generator", "--count", "3", "-o", "p.png"], folder.path());
     assert_eq!(std::fs::read(folder.path().join("p.png")).expect("a picture"), first, "the same seed, the same picture");
+    for name in ["p.jpg", "."] {
+        let refused = timburn(&["data", "preview", "-o", name], folder.path());
+        assert_eq!(refused.status.code(), Some(2), "{name}");
+    }
     let output = timburn(&["data", "preview", "--preset", "rbs_a1"], folder.path());
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("did you mean `rsb_a1`"), "{}", stderr(&output));

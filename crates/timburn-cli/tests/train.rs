@@ -86,6 +86,28 @@ fn events_are_json_lines() {
 }
 
 #[test]
+fn bad_validation_files_are_told_and_a_score_of_nothing_is_an_error() {
+    let folder = folder();
+    let Some(data) = cifar(folder.path(), 8, 2) else { return };
+    let test = data.join("test");
+    let ship = std::fs::read_dir(test.join("ship")).expect("ships").next().expect("a ship").expect("an entry").path();
+    std::fs::write(&ship, "no picture").expect("writes");
+    let one_epoch = ["--set", "train.epochs=1", "--set", "loader.skip_bad=1.0"];
+    let output = timburn(&train(data.to_str().expect("UTF-8"), "run", &one_epoch), folder.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("not scored: ") && stderr(&output).contains("ship"), "{}", stderr(&output));
+    let bad = std::fs::read_to_string(folder.path().join("run/bad_files.jsonl")).expect("a list");
+    assert_eq!(bad.lines().count(), 1, "{bad}");
+    for entry in std::fs::read_dir(&test).expect("classes") {
+        for file in std::fs::read_dir(entry.expect("an entry").path()).expect("pictures") {
+            std::fs::write(file.expect("an entry").path(), "no picture").expect("writes");
+        }
+    }
+    let output = timburn(&train(data.to_str().expect("UTF-8"), "run2", &one_epoch), folder.path());
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}
+
+#[test]
 fn a_bad_recipe_is_refused_before_anything_starts() {
     let folder = folder();
     std::fs::write(folder.path().join("r.toml"), "[train]\nepochs = 3\nbatchsize = 2\n").expect("writes");

@@ -268,6 +268,8 @@ struct Screen {
     epochs: u64,
     json: bool,
     quiet: bool,
+    /// Whether the bad files of the validation set were told.
+    warned: bool,
     /// Of this epoch.
     samples: u64,
     time: Duration,
@@ -276,7 +278,7 @@ struct Screen {
 impl Screen {
     fn new(recipe: &Recipe, json: bool, quiet: bool) -> Self {
         let bar = if json || quiet { ProgressBar::hidden() } else { output::bar(0, "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left") };
-        Self { bar, epochs: recipe.train.epochs, json, quiet, samples: 0, time: Duration::ZERO }
+        Self { bar, epochs: recipe.train.epochs, json, quiet, warned: false, samples: 0, time: Duration::ZERO }
     }
 
     fn clear(&self) {
@@ -329,6 +331,12 @@ impl Observer for Screen {
     }
 
     fn evaluation(&mut self, event: &EvaluationEvent) -> Result<()> {
+        // Once: they will be as bad after the next epoch.
+        if !std::mem::replace(&mut self.warned, true) {
+            for bad in &event.bad {
+                self.bar.suspend(|| log::warn!("not scored: {}", bad.reason));
+            }
+        }
         self.event("evaluation", json!({ "step": event.step, "epoch": event.epoch, "ema": event.ema, "best": event.best, "loss": event.report.loss, "top": event.report.top }))
     }
 

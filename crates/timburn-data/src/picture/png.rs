@@ -28,9 +28,17 @@ pub fn encode_png(image: &Rgb8Image) -> Result<Vec<u8>> {
 /// Writes the picture as PNG, replacing what is there in one step.
 ///
 /// # Errors
-/// As [`encode_png`]; [`Error::Io`] naming what failed, which leaves an older file as it was.
+/// As [`encode_png`]; [`Error::Argument`] for a name that does not end in `.png`, or that of a link, folder or device; [`Error::Io`] naming what failed, which leaves an older file as it was.
 pub fn write_png(image: &Rgb8Image, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
+    let refuse =
+        |expected: &str| Error::Argument { name: "picture to write", value: path.display().to_string(), expected: expected.into() };
+    if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+        return Err(refuse("a name that ends in .png"));
+    }
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(refuse("a new name or that of a plain file"));
+    }
     let bytes = encode_png(image)?;
     disk::replace_file(&System, path, |out| out.write_all(&bytes).map_err(Error::io("write", path)))
 }

@@ -73,7 +73,7 @@ impl Document {
         Value::Table(table).try_into().map_err(|error: toml::de::Error| {
             match toml::from_str::<T>(&self.text).err().filter(|own| own.message() == error.message()) {
                 Some(own) => syntax(own).into(),
-                None => self.complaint(&error, self.culprit(&error)).into(),
+                None => self.complaint(&error, self.culprit::<T>(error.message())).into(),
             }
         })
     }
@@ -110,12 +110,16 @@ impl Document {
         format!("{}:{line}:{column}", self.name)
     }
 
-    /// The argument at fault when a value from the command line does not fit: the last one that makes the text alone fail in the same way.
-    fn culprit(&self, error: &toml::de::Error) -> String {
-        let message = error.message();
-        let named = |setting: &&Setting| setting.path.iter().any(|part| message.contains(&format!("`{part}`")));
-        let found = self.settings.iter().rev().find(named).or(self.settings.last());
-        found.map_or_else(|| self.name.clone(), |setting| format!("--set {}", setting.argument))
+    /// The argument at fault: the first one with which the values fail to fit in this way.
+    fn culprit<T: DeserializeOwned>(&self, message: &str) -> String {
+        let Ok(mut table) = toml::from_str::<Table>(&self.text) else { return self.name.clone() };
+        for setting in &self.settings {
+            let fails = |table: &Table| Value::Table(table.clone()).try_into::<T>().err().is_some_and(|error| error.message() == message);
+            if setting.apply(&mut table).is_err() || fails(&table) {
+                return format!("--set {}", setting.argument);
+            }
+        }
+        self.name.clone()
     }
 
     /// The argument or the place in the text that gives the dotted `key` its value; failing that, of the nearest table around it.
@@ -242,6 +246,8 @@ mod tests {
         );
         assert!(message(&set("name.x=3")).contains("`name` is a string"), "{}", message(&set("name.x=3")));
         assert!(message(&set("chain.4.epochs=3")).contains("list of 1"), "{}", message(&set("chain.4.epochs=3")));
+        let two = set("train.epochs=-1").set("name=late").unwrap();
+        assert!(message(&two).starts_with("--set train.epochs=-1: "), "{}", message(&two));
         for bad in ["train.epochs", "=3", "a..b=3"] {
             assert!(Document::new("r.toml", TEXT).set(bad).is_err(), "{bad}");
         }

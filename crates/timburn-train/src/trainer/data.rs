@@ -107,6 +107,6 @@ fn loader_options(recipe: &Recipe) -> LoaderOptions {
 }
 
 fn nothing_to_validate(share: f64) -> Error {
-    let expected = "a share above 0 to hold out, or data with a validation or test set".into();
+    let expected = "a share above 0 to hold out (--set data.validation=0.1), or data with a validation or test set".into();
     Error::Argument { name: "data.validation", value: share.to_string(), expected }
 }

@@ -3,7 +3,8 @@
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Device, Tensor};
 use timburn_core::Result;
-use timburn_data::loader::{Loader, Normalization};
+use timburn_core::error::DataError;
+use timburn_data::loader::{BadFile, Loader, Normalization};
 use timburn_models::{ImageModel, autocast};
 
 use crate::loss::{Loss, Reduction, Targets};
@@ -31,13 +32,14 @@ pub struct Evaluator<'a> {
 
 impl Evaluator<'_> {
     /// Scores `model`, which is on `device`, in evaluation mode and without autodiff. `progress` is called with the number of samples of
-    /// each batch.
+    /// each batch. Pictures that could not be used are part of the result: the score does not count them.
     ///
     /// # Errors
     /// The loader's; [`TrainError::NonFinite`](timburn_core::error::TrainError::NonFinite) with the samples whose logits are not finite.
-    pub fn score<M: ImageModel>(&self, model: &M, device: &Device, progress: &mut dyn FnMut(usize)) -> Result<Report> {
+    pub fn score<M: ImageModel>(&self, model: &M, device: &Device, progress: &mut dyn FnMut(usize)) -> Result<(Report, Vec<BadFile>)> {
         let classes = model.num_classes();
         let mut metrics = Metrics::new(classes, self.top);
+        let mut unusable = Vec::new();
         let mut left = self.loader.samples() - self.loader.padding();
         for batch in self.loader.epoch(0) {
             let mut batch = batch?;
@@ -56,8 +58,14 @@ impl Evaluator<'_> {
                 metrics.add(&host(logits)?, &batch.labels).map_err(|error| super::name_samples(error, &batch, self.loader))?;
             }
             progress(batch.len() + bad);
+            unusable.append(&mut batch.bad);
         }
-        Ok(metrics.report())
+        if metrics.samples() == 0 {
+            let first = unusable.first().map_or_else(String::new, |bad: &BadFile| bad.reason.clone());
+            let seen = unusable.len();
+            return Err(DataError::TooManyBadFiles { bad: seen, seen, allowed: 0, first }.into());
+        }
+        Ok((metrics.report(), unusable))
     }
 
     /// `[n, 3, h, w]` → logits, or what acts like them: the logarithm of the averaged probabilities.

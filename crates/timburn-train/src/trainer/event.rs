@@ -151,6 +151,8 @@ pub struct EvaluationEvent {
     pub ema: bool,
     /// Whether it is the best so far.
     pub best: bool,
+    /// Pictures that could not be used and are not part of the score.
+    pub bad: Vec<BadFile>,
     /// How long it took.
     pub time: Duration,
 }

@@ -196,7 +196,7 @@ impl<M: ImageModel> Trainer<M> {
             precision: self.learner.precision(),
         };
         let device = self.learner.device().clone().inner();
-        let report = evaluator.score(&self.learner.valid(), &device, &mut |done| observer.evaluating(done, loader.samples()))?;
+        let (report, bad) = evaluator.score(&self.learner.valid(), &device, &mut |done| observer.evaluating(done, loader.samples()))?;
         let best = self.progress.judge(&self.recipe, &report, self.learner.step());
         observer.evaluation(&EvaluationEvent {
             step: self.learner.step(),
@@ -204,6 +204,7 @@ impl<M: ImageModel> Trainer<M> {
             report: report.clone(),
             ema: self.learner.has_ema(),
             best,
+            bad,
             time: started.elapsed(),
         })?;
         Ok((report, best))

@@ -110,6 +110,9 @@ impl Observer for Recorder {
     }
 
     fn evaluation(&mut self, event: &EvaluationEvent) -> Result<()> {
+        for bad in &event.bad {
+            self.folder.append_bad_file(Path::new(&bad.name), &bad.reason)?;
+        }
         let report = &event.report;
         let Report { samples, loss, ref top, balanced_accuracy, macro_f1, ece, auroc, .. } = *report;
         let report_line = Summary { samples, loss, top, balanced_accuracy, macro_f1, ece, auroc };

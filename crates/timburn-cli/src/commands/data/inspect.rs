@@ -132,7 +132,8 @@ impl Inspect {
             }
         }
         let shown = by_class.len().min(ROWS);
-        let options = DecodeOptions::default();
+        // Training does not apply EXIF orientation either.
+        let options = DecodeOptions { apply_orientation: false, ..DecodeOptions::default() };
         let mut tiles = Vec::new();
         for (class, members) in by_class.iter().enumerate().take(shown) {
             // Twice as many as fit: bad files leave no hole.

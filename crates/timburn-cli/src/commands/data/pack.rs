@@ -6,6 +6,8 @@ use timburn_core::preprocessing::Interpolation;
 use timburn_core::{Error, Result};
 use timburn_data::packed::{PackOptions, PackSize, Packed};
 
+use timburn_data::DynDataset;
+
 use super::parts;
 use crate::output;
 
@@ -28,7 +30,7 @@ pub(crate) struct Pack {
     /// Shorter side in pixels; smaller pictures stay as they are [default: no resize]
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16384))]
     size: Option<u32>,
-    /// Print what would be written, and how large it would be at most, and write nothing
+    /// Print what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
     /// Print JSON: [{"file", "pictures", "bytes", "bad": [{"name", "reason"}]}]
@@ -51,6 +53,16 @@ struct Bad {
 }
 
 impl Pack {
+    /// A part that another data set left in the folder would become one of this set's.
+    fn refuse_other_parts(&self, parts: &[(&str, DynDataset)]) -> Result<()> {
+        let other = ["train", "validation", "test"].into_iter().filter(|name| !parts.iter().any(|(part, _)| part == name));
+        let other = other.map(|name| self.output.join(format!("{name}.pack"))).find(|file| file.exists());
+        other.map_or(Ok(()), |file| {
+            let expected = "a folder without parts that this data set does not have: remove it, or choose another folder".into();
+            Err(Error::Argument { name: "OUTPUT", value: file.display().to_string(), expected })
+        })
+    }
+
     pub(super) fn run(&self) -> Result<u8> {
         let splits = timburn_data::open(&self.path)?;
         let parts = parts(&splits);
@@ -62,6 +74,7 @@ impl Pack {
             })?;
             return Ok(0);
         }
+        self.refuse_other_parts(&parts)?;
         std::fs::create_dir_all(&self.output).map_err(Error::io("create", &self.output))?;
         let size = self.size.map_or(PackSize::Original, |side| PackSize::ShorterSide(side as usize));
         let options = PackOptions { size, interpolation: Interpolation::Bicubic, ..PackOptions::default() };

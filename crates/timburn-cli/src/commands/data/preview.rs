@@ -67,7 +67,8 @@ impl Preview {
     }
 
     fn picture(&self) -> Result<(Rgb8Image, String)> {
-        let options = DecodeOptions::default();
+        // Training does not apply EXIF orientation either.
+        let options = DecodeOptions { apply_orientation: false, ..DecodeOptions::default() };
         let Some(path) = &self.path else {
             let name = "sample photograph";
             return Ok((timburn_data::decode_bytes(timburn_data::sample_photograph(), name, &options)?, name.into()));
