@@ -9,7 +9,7 @@
 //! All numbers are little endian. Everything but the pictures is checked when the file is opened, a picture when it is read.
 //!
 //! Pictures are read by positioned reads, not from a memory map. A map of a file that is cut short while in use kills the process with
-//! SIGBUS, where a read gives an error; a map needs `unsafe`; and both come from the same page cache at the same speed.
+//! SIGBUS, where a read gives an error, and a map needs `unsafe`. Both come from the same page cache; their speeds were not compared.
 
 mod format;
 #[doc(hidden)]
