@@ -71,14 +71,14 @@ CASES = {
         "model": "resnet50",
         "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
         "schedule": {"chain": [{"curve": {"name": "one_cycle"}}]},
-        "lr": 2e-4,
+        "lr": 4e-5,
         "loss": {"name": "cross_entropy"},
     },
     "resnet50_adamw_cosine": {
         "model": "resnet50",
         "optimizer": {"name": "adamw", "weight_decay": 0.05},
         "schedule": {"chain": [{"curve": {"name": "cosine"}}]},
-        "lr": 1e-4,
+        "lr": 5e-6,
         "loss": {"name": "cross_entropy"},
     },
 }

@@ -117,4 +117,6 @@ macro_rules! cases {
     };
 }
 
-cases! { sgd_one_cycle_ema adamw_cosine_clip rmsprop }
+cases! {
+    sgd_one_cycle_ema adamw_cosine_clip rmsprop label_smoothing mixup bce_accumulated resnet50_sgd_one_cycle resnet50_adamw_cosine
+}
