@@ -22,6 +22,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(commands::train::Train),
+    FindLr(commands::find_lr::FindLr),
     Predict(commands::predict::Predict),
     Models(commands::models::Models),
     Data(commands::data::Data),
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Models(models) => models.run(),
         Command::Data(data) => data.run(),
         Command::Train(train) => train.run(),
+        Command::FindLr(find) => find.run(),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

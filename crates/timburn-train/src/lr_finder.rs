@@ -56,6 +56,8 @@ pub struct Point {
     pub lr: f64,
     /// Smoothed loss after it.
     pub loss: f64,
+    /// Its own loss.
+    pub raw: f64,
 }
 
 /// A sweep as it goes.
@@ -87,7 +89,7 @@ impl Sweep {
         let count = self.points.len() + 1;
         let smoothed = self.average / (1.0 - beta.powi(count as i32));
         self.best = self.best.min(smoothed);
-        self.points.push(Point { lr: self.finder.lr(count - 1), loss: smoothed });
+        self.points.push(Point { lr: self.finder.lr(count - 1), loss: smoothed, raw: loss });
     }
 
     /// The steps so far.

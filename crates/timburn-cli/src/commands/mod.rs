@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub(crate) mod data;
+pub(crate) mod find_lr;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod train;

@@ -19,10 +19,11 @@ use timburn_weights::{Bundle, HubOptions, ModelSpec, resolve};
 use crate::output::{self, DownloadBar};
 
 /// The recipes that are part of the program, by name.
-const SHIPPED: [(&str, &str); 12] = [
+const SHIPPED: [(&str, &str); 13] = [
     ("cats-and-dogs", include_str!("../../../../recipes/cats-and-dogs.toml")),
     ("cifar10-resnet18", include_str!("../../../../recipes/cifar10-resnet18.toml")),
     ("cifar10-resnet20", include_str!("../../../../recipes/cifar10-resnet20.toml")),
+    ("cifar10-resnet20-onecycle", include_str!("../../../../recipes/cifar10-resnet20-onecycle.toml")),
     ("cifar10-resnet50-transfer", include_str!("../../../../recipes/cifar10-resnet50-transfer.toml")),
     ("imagenet-resnet50-ffcv16", include_str!("../../../../recipes/imagenet-resnet50-ffcv16.toml")),
     ("imagenet-resnet50-ffcv18", include_str!("../../../../recipes/imagenet-resnet50-ffcv18.toml")),
@@ -93,9 +94,8 @@ impl Train {
             return Ok(0);
         }
         let (recipe, name) = self.recipe()?;
-        let path = recipe.data.path.clone().ok_or_else(|| missing("data.path", "none", "a data set: --data PATH"))?;
         let device = open_device(&self.device)?;
-        let data = TrainData::new(&recipe, timburn_data::open(&path)?)?;
+        let data = read_data(&recipe)?;
         let model = model(&recipe, data.classes().len(), &device)?;
         if self.dry_run {
             return self.describe(&recipe, &data, &model);
@@ -136,24 +136,14 @@ impl Train {
 
     /// The resolved recipe, and the name of a new run's folder.
     fn recipe(&self) -> Result<(Recipe, String)> {
-        let mut settings = self.set.clone();
-        if let Some(path) = &self.data {
-            settings.push(format!("data.path={}", toml_string(path)?));
-        }
-        let (document, name) = match (&self.resume, &self.recipe) {
-            (Some(folder), _) => (Document::read(folder.join("recipe.toml"))?, String::new()),
-            (None, Some(path)) => {
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                let shipped = SHIPPED.iter().find(|(name, _)| !path.exists() && Path::new(name) == path);
-                match shipped {
-                    Some((name, text)) => (Document::new(*name, *text), stem),
-                    None => (Document::read(path)?, stem),
-                }
+        match (&self.resume, &self.recipe) {
+            (Some(folder), _) => {
+                let document = Document::read(folder.join("recipe.toml"))?;
+                Ok((resolved(document, &self.set, self.data.as_deref())?, String::new()))
             }
-            (None, None) => return Err(missing("RECIPE", "none", "a recipe's file or name")),
-        };
-        let document = settings.iter().try_fold(document, |document, setting| document.set(setting))?;
-        Ok((Recipe::from_document(&document)?, name))
+            (None, Some(path)) => read_recipe(path, &self.set, self.data.as_deref()),
+            (None, None) => Err(missing("RECIPE", "none", "a recipe's file or name")),
+        }
     }
 
     fn describe(&self, recipe: &Recipe, data: &TrainData, model: &Model) -> Result<u8> {
@@ -210,8 +200,32 @@ impl Train {
     }
 }
 
+/// The recipe of that file or name with the command line's values, and its own name.
+pub(super) fn read_recipe(path: &Path, settings: &[String], data: Option<&Path>) -> Result<(Recipe, String)> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let shipped = SHIPPED.iter().find(|(name, _)| !path.exists() && Path::new(name) == path);
+    let document = match shipped {
+        Some((name, text)) => Document::new(*name, *text),
+        None => Document::read(path)?,
+    };
+    Ok((resolved(document, settings, data)?, stem))
+}
+
+/// Settings in their order, `--data` last: what is nearest to the user's hand wins.
+fn resolved(document: Document, settings: &[String], data: Option<&Path>) -> Result<Recipe> {
+    let data = data.map(|path| toml_string(path).map(|path| format!("data.path={path}"))).transpose()?;
+    let document = settings.iter().chain(&data).try_fold(document, |document, setting| document.set(setting))?;
+    Recipe::from_document(&document)
+}
+
+/// The recipe's data set.
+pub(super) fn read_data(recipe: &Recipe) -> Result<TrainData> {
+    let path = recipe.data.path.as_ref().ok_or_else(|| missing("data.path", "none", "a data set: --data PATH"))?;
+    TrainData::new(recipe, timburn_data::open(path)?)
+}
+
 /// The model of the recipe, with its starting weights, its frozen part frozen.
-fn model(recipe: &Recipe, classes: usize, device: &timburn_core::device::Device) -> Result<Model> {
+pub(super) fn model(recipe: &Recipe, classes: usize, device: &timburn_core::device::Device) -> Result<Model> {
     let section = recipe.model.as_ref().ok_or_else(|| missing("model.name", "none", "an architecture, as `timburn models` lists them"))?;
     let options = timburn_models::ModelOptions { classes: Some(classes), seed: recipe.train.seed, ..section.options.clone() };
     let device = device.clone().autodiff();

@@ -1,0 +1,105 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use timburn_core::{Result, open_device};
+use timburn_train::lr_finder::Point;
+use timburn_train::trainer::FoundLr;
+use timburn_train::{LrFinder, find_lr, plots};
+
+use super::train::{model, read_data, read_recipe};
+use crate::output;
+
+/// Find a learning rate: a short run at growing rates, as fastai's lr_find.
+///
+/// Nothing of the run is kept. The suggestion is the middle of the longest valley of the smoothed loss; the steepest point is told beside it,
+/// and the curve is drawn, because a look at it is worth more than either.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  timburn find-lr cats-and-dogs --data pets/
+  timburn find-lr recipe.toml --data flowers/ --steps 200 --end 1 -o lr
+  timburn find-lr recipe.toml --json | jq .valley
+
+Writes lr-finder.png and lr-finder.svg (or the name given with -o).")]
+pub(crate) struct FindLr {
+    /// A recipe's file or name (timburn train --list)
+    #[arg(value_name = "RECIPE")]
+    recipe: PathBuf,
+    /// The data set; takes precedence over the recipe's data.path
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Changes a value of the recipe; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// First learning rate
+    #[arg(long, value_name = "LR", default_value_t = LrFinder::default().start_lr)]
+    start: f64,
+    /// Last learning rate
+    #[arg(long, value_name = "LR", default_value_t = LrFinder::default().end_lr)]
+    end: f64,
+    /// Steps between them; a loss that explodes ends the sweep early
+    #[arg(long, value_name = "N", default_value_t = LrFinder::default().num_it)]
+    steps: usize,
+    /// Where the picture goes, without its extension
+    #[arg(long, short, value_name = "STEM", default_value = "lr-finder")]
+    output: PathBuf,
+    /// auto, or a backend with an optional index: flex, cuda:1, wgpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Print the suggestions and all points as JSON
+    #[arg(long)]
+    json: bool,
+    /// No bar
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl FindLr {
+    pub(crate) fn run(&self) -> Result<u8> {
+        let finder = LrFinder { start_lr: self.start, end_lr: self.end, num_it: self.steps, ..LrFinder::default() };
+        finder.validate()?;
+        let (recipe, _) = read_recipe(&self.recipe, &self.set, self.data.as_deref())?;
+        let device = open_device(&self.device)?;
+        let data = read_data(&recipe)?;
+        let model = model(&recipe, data.classes().len(), &device)?;
+
+        let bar = if self.quiet || self.json {
+            indicatif::ProgressBar::hidden()
+        } else {
+            output::bar(self.steps as u64, "{bar:30} {pos}/{len} {msg}, {eta} left")
+        };
+        let found = find_lr(&recipe, model, &data, &device, finder, &mut |point: &Point| {
+            bar.inc(1);
+            bar.set_message(format!("lr {:.2e}, loss {:.3}", point.lr, point.loss));
+        });
+        bar.finish_and_clear();
+        let found = found?;
+        self.draw(&found)?;
+        self.tell(&found)
+    }
+
+    fn draw(&self, found: &FoundLr) -> Result<()> {
+        let curve = |loss: fn(&Point) -> f64| -> Vec<(f64, f64)> { found.points.iter().map(|point| (point.lr, loss(point))).collect() };
+        plots::lr_finder(&curve(|point| point.raw), &curve(|point| point.loss), found.valley).picture().save(&self.output)
+    }
+
+    fn tell(&self, found: &FoundLr) -> Result<u8> {
+        if self.json {
+            let points: Vec<_> =
+                found.points.iter().map(|point| json!({ "lr": point.lr, "loss": point.raw, "smoothed": point.loss })).collect();
+            let value = json!({ "valley": found.valley, "steepest": found.steepest, "points": points });
+            output::results(|out| writeln!(out, "{value}"))?;
+            return Ok(0);
+        }
+        output::results(|out| match (found.valley, found.steepest) {
+            (Some(valley), Some(steepest)) => {
+                writeln!(out, "valley    {valley:.2e}   suggested: --set train.lr={valley:.2e}")?;
+                writeln!(out, "steepest  {steepest:.2e}")?;
+                writeln!(out, "curve     {}", format_args!("{}.png", self.output.display()))
+            }
+            _ => writeln!(out, "no suggestion: the sweep ended after {} steps; try more steps or a lower first rate", found.points.len()),
+        })?;
+        Ok(0)
+    }
+}
