@@ -3,7 +3,7 @@
 use timburn::burn;
 use timburn::burn::module::Module;
 use timburn::burn::tensor::{Device, Tensor};
-use timburn::models::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, Linear, global_average_pool};
+use timburn::models::blocks::{Activation, BatchNorm2d, Builder, Classifier, Conv2d, Conv2dConfig};
 use timburn::models::{ImageModel, Stage, parameters, trainable_parameters};
 
 /// Convolution, BN, ReLU, mean, linear.
@@ -11,7 +11,7 @@ use timburn::models::{ImageModel, Stage, parameters, trainable_parameters};
 struct Tiny {
     conv1: Conv2d,
     bn1: BatchNorm2d,
-    fc: Linear,
+    fc: Classifier,
 }
 
 impl Tiny {
@@ -20,7 +20,7 @@ impl Tiny {
         Self {
             conv1: Conv2dConfig::new(3, 16, 3).stride(2).build(&builder),
             bn1: BatchNorm2d::new(16, 1e-5, 1.0, &builder),
-            fc: Linear::new(16, classes, &builder),
+            fc: Classifier::linear(16, classes, &builder),
         }
     }
 }
@@ -34,16 +34,16 @@ impl ImageModel for Tiny {
         if index == 0 { Activation::Relu.forward(self.bn1.forward(self.conv1.forward(input))) } else { input }
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.fc.forward(global_average_pool(features))
+    fn classify(&self, pooled: Tensor<2>) -> Tensor<2> {
+        self.fc.forward(pooled)
     }
 
     fn num_features(&self) -> usize {
-        self.fc.inputs()
+        self.fc.channels()
     }
 
     fn num_classes(&self) -> usize {
-        self.fc.outputs()
+        self.fc.classes()
     }
 
     fn head_keys(&self) -> Vec<String> {
@@ -51,7 +51,7 @@ impl ImageModel for Tiny {
     }
 
     fn reset_classifier(self, classes: usize, seed: u64, device: &Device) -> Self {
-        Self { fc: Linear::new(self.fc.inputs(), classes, &Builder::new(device, seed)), ..self }
+        Self { fc: self.fc.reset(classes, seed, device), ..self }
     }
 }
 

@@ -6,7 +6,8 @@ use timburn_core::Classes;
 /// What a model says of one picture.
 #[derive(Debug, Clone)]
 pub struct Prediction {
-    /// Softmax over the classes, in the order of the model's outputs; sums to 1.
+    /// Softmax over the classes, in their order; of a model with one logit for two classes, the sigmoid of that logit for the second one and
+    /// the rest for the first. Sums to 1.
     pub probabilities: Vec<f32>,
     classes: Arc<Classes>,
 }
@@ -19,7 +20,7 @@ pub struct Guess {
     /// Probability in `[0, 1]`.
     #[serde(rename = "score")]
     pub probability: f32,
-    /// Output of the model.
+    /// Position of the class in the model's list.
     pub index: usize,
     /// The data set's id of the class (ImageNet: the synset), where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,6 +30,9 @@ pub struct Guess {
 impl Prediction {
     /// Softmax of one row of logits, in `f64`: the sum is 1 to the last digits whatever the number of classes.
     pub(crate) fn new(logits: &[f32], classes: Arc<Classes>) -> Self {
+        // σ(x) is the softmax over (0, x).
+        let two = logits.first().map(|&logit| [0.0, logit]).filter(|_| logits.len() == 1 && classes.len() == 2);
+        let logits = two.as_ref().map_or(logits, |two| two);
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exponentials: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - largest).exp()).collect();
         let sum: f64 = exponentials.iter().sum();
@@ -52,6 +56,18 @@ impl Prediction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_logit_is_the_second_of_two_classes() {
+        let classes = Arc::new(Classes::new(vec!["cat".into(), "dog".into()]));
+        for (logit, dog) in [(0.0, 0.5), (3.0, 0.952_574_1), (-200.0, 0.0), (200.0, 1.0)] {
+            let prediction = Prediction::new(&[logit], Arc::clone(&classes));
+            assert_eq!(prediction.probabilities.len(), 2);
+            assert!((prediction.probabilities[1] - dog).abs() < 1e-6, "{logit}: {:?}", prediction.probabilities);
+            assert!((prediction.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        }
+        assert_eq!(Prediction::new(&[-1.0], classes).top(1)[0].label, "cat");
+    }
 
     #[test]
     fn softmax_is_stable_and_ordered() {

@@ -9,7 +9,7 @@ use timburn_core::error::{DeviceError, ModelError};
 use timburn_core::{Classes, Error, Preprocessing, Result};
 use timburn_data::{DecodeOptions, Rgb8Image, decode_bytes, decode_file, prepare, to_tensor};
 use timburn_models::state_dict::input_key;
-use timburn_models::{ImageModel, Model, parameters};
+use timburn_models::{ImageModel, Model, outputs_fit, parameters};
 use timburn_weights::Bundle;
 
 use crate::prediction::Prediction;
@@ -42,7 +42,7 @@ impl Predictor {
             let expected = "3: pictures are decoded to RGB".into();
             return Err(Error::Argument { name: "in_channels", value: channels.to_string(), expected });
         }
-        if model.num_classes() != bundle.classes.len() {
+        if !outputs_fit(model.num_classes(), bundle.classes.len()) {
             return Err(ModelError::ClassCount { model: model.num_classes(), classes: bundle.classes.len() }.into());
         }
         Ok(Self {
@@ -147,7 +147,7 @@ impl Predictor {
         let run = || self.model.forward(images).into_data().convert::<f32>().try_to_vec::<f32>();
         let logits = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| failed(panic_message(panic.as_ref())))?;
         let logits = logits.map_err(|error| failed(format!("{error:?}")))?;
-        Ok(logits.chunks_exact(self.classes.len().max(1)).map(|row| Prediction::new(row, Arc::clone(&self.classes))).collect())
+        Ok(logits.chunks_exact(self.model.num_classes().max(1)).map(|row| Prediction::new(row, Arc::clone(&self.classes))).collect())
     }
 }
 

@@ -3,10 +3,10 @@
 //! Tan & Le 2019; TensorFlow's `lite` models, whose SAME padding is part of the weights. Keys as timm's `tf_efficientnet_lite*`.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
+use timburn_core::Result;
 
-use crate::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, DropPath, Init, Linear, Padding, global_average_pool};
+use crate::blocks::{Activation, BatchNorm2d, Builder, Classifier, ClassifierConfig, Conv2d, Conv2dConfig, DropPath, Head, Init, Padding};
 use crate::image_model::{ImageModel, Stage};
 use crate::options::ModelOptions;
 
@@ -38,8 +38,7 @@ pub struct EfficientNetLite {
     blocks: Vec<Vec<LiteBlock>>,
     conv_head: Conv2d,
     bn2: BatchNorm2d,
-    dropout: Dropout,
-    classifier: Linear,
+    classifier: Classifier,
 }
 
 /// A mobile inverted bottleneck, or without expansion a depthwise-separable convolution.
@@ -140,7 +139,7 @@ impl LiteBlock {
 
 impl EfficientNetLite {
     /// Builds a row of the table. The options were checked by [`create`](crate::create).
-    pub(crate) fn new(config: &LiteConfig, classes: usize, options: &ModelOptions, device: &Device) -> Self {
+    pub(crate) fn new(config: &LiteConfig, classes: usize, options: &ModelOptions, device: &Device) -> Result<Self> {
         let builder = &Builder::new(device, options.seed);
         let last = STAGES.len() - 1;
         let depth = |stage: usize, blocks: usize| {
@@ -162,15 +161,22 @@ impl EfficientNetLite {
             layer.collect()
         });
         let blocks = blocks.collect();
-        Self {
+        Ok(Self {
             conv_stem,
             bn1,
             blocks,
             conv_head: conv(inputs, HEAD, 1).build(builder),
             bn2: norm(HEAD, builder),
-            dropout: DropoutConfig::new(options.dropout.unwrap_or(config.dropout)).init(),
-            classifier: Linear::new(HEAD, classes, builder),
-        }
+            classifier: ClassifierConfig::new(HEAD, classes).dropout(config.dropout, options.dropout).build(&options.head, builder)?,
+        })
+    }
+
+    /// The same body with a fresh head for `classes` classes, on `device`, drawn from `seed`.
+    ///
+    /// # Errors
+    /// Those of [`Head::validate`].
+    pub fn reset_head(self, head: &Head, classes: usize, seed: u64, device: &Device) -> Result<Self> {
+        Ok(Self { classifier: self.classifier.reset_head(head, classes, seed, device)?, ..self })
     }
 }
 
@@ -203,16 +209,20 @@ impl ImageModel for EfficientNetLite {
         }
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.classifier.forward(self.dropout.forward(global_average_pool(features)))
+    fn pool(&self, features: Tensor<4>) -> Tensor<2> {
+        self.classifier.pool(features)
+    }
+
+    fn classify(&self, pooled: Tensor<2>) -> Tensor<2> {
+        self.classifier.forward(pooled)
     }
 
     fn num_features(&self) -> usize {
-        self.classifier.inputs()
+        self.classifier.channels()
     }
 
     fn num_classes(&self) -> usize {
-        self.classifier.outputs()
+        self.classifier.classes()
     }
 
     fn head_keys(&self) -> Vec<String> {
@@ -220,7 +230,6 @@ impl ImageModel for EfficientNetLite {
     }
 
     fn reset_classifier(self, classes: usize, seed: u64, device: &Device) -> Self {
-        let classifier = Linear::new(self.num_features(), classes, &Builder::new(device, seed));
-        Self { classifier, ..self }
+        Self { classifier: self.classifier.reset(classes, seed, device), ..self }
     }
 }

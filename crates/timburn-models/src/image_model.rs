@@ -5,6 +5,8 @@ use burn::tensor::{Device, Tensor};
 use timburn_core::Result;
 use timburn_core::error::ModelError;
 
+use crate::blocks::global_average_pool;
+
 /// A part of a model's body: what intermediate features, freezing and per-group learning rates are named after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
@@ -43,20 +45,32 @@ pub trait ImageModel: Module {
     /// identity.
     fn forward_stage(&self, index: usize, input: Tensor<4>) -> Tensor<4>;
 
-    /// Pools the last stage's output and classifies it: `[n, c, h, w]` → logits `[n, classes]`.
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2>;
+    /// Classifies pooled features: `[n, f]` → logits `[n, classes]`. With a body that is not trained, the features of an image stay the same,
+    /// and this is all that is left to train.
+    fn classify(&self, pooled: Tensor<2>) -> Tensor<2>;
 
-    /// Channels of the last stage: inputs of the classifier.
+    /// Channels of the last stage.
     fn num_features(&self) -> usize;
 
-    /// Outputs of the classifier.
+    /// Outputs of the classifier: the classes, or 1 for two classes, the logit of the second one.
     fn num_classes(&self) -> usize;
 
     /// First parts of the keys of the head's parameters.
     fn head_keys(&self) -> Vec<String>;
 
-    /// The same body with a fresh classifier for `classes` classes, on `device`, drawn from `seed`.
+    /// The same body with a fresh linear classifier for `classes` classes, on `device`, drawn from `seed`.
     fn reset_classifier(self, classes: usize, seed: u64, device: &Device) -> Self;
+
+    /// The last stage's output `[n, c, h, w]` → what [`classify`](Self::classify) reads, `[n, f]`: the mean over all positions, unless the
+    /// head pools otherwise.
+    fn pool(&self, features: Tensor<4>) -> Tensor<2> {
+        global_average_pool(features)
+    }
+
+    /// Pools the last stage's output and classifies it: `[n, c, h, w]` → logits `[n, classes]`.
+    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+        self.classify(self.pool(features))
+    }
 
     /// `[n, channels, h, w]` → the last stage's output `[n, c, h / r, w / r]`, `r` the last stage's reduction: mostly 32.
     fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
@@ -96,4 +110,9 @@ pub trait ImageModel: Module {
         let body = self.stages().into_iter().map(|stage| LayerGroup { name: stage.name, keys: stage.keys });
         body.chain([LayerGroup { name: "head".into(), keys: self.head_keys() }]).collect()
     }
+}
+
+/// Whether a model with `outputs` outputs tells `classes` classes apart: one each; or one for two, the logit of the class with index 1.
+pub const fn outputs_fit(outputs: usize, classes: usize) -> bool {
+    outputs == classes || (outputs == 1 && classes == 2)
 }

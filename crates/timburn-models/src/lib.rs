@@ -29,7 +29,8 @@ pub mod resnet;
 pub mod state_dict;
 
 pub use blocks::autocast;
-pub use image_model::{ImageModel, LayerGroup, Stage};
+pub use blocks::head::Head;
+pub use image_model::{ImageModel, LayerGroup, Stage, outputs_fit};
 pub use model::Model;
 pub use options::{ModelOptions, Stem};
 pub use registry::{ARCHITECTURES, Architecture, create};

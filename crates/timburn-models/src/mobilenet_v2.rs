@@ -1,10 +1,10 @@
 //! MobileNetV2: inverted residuals with linear bottlenecks. Sandler et al. 2018; keys as torchvision's `mobilenet_v2`.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
+use timburn_core::Result;
 
-use crate::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, DropPath, Init, Linear, global_average_pool};
+use crate::blocks::{Activation, BatchNorm2d, Builder, Classifier, ClassifierConfig, Conv2d, Conv2dConfig, DropPath, Head, LayerStyle};
 use crate::image_model::{ImageModel, Stage};
 use crate::options::ModelOptions;
 
@@ -20,7 +20,7 @@ const STAGE_ENDS: [(usize, usize); 6] = [(2, 2), (4, 4), (7, 8), (14, 16), (18, 
 #[derive(Module, Debug)]
 pub struct MobileNetV2 {
     features: Vec<Feature>,
-    classifier: Classifier,
+    classifier: SecondOf,
 }
 
 /// One element of `features`.
@@ -73,11 +73,10 @@ pub struct Expanded {
     _3: BatchNorm2d,
 }
 
-/// Dropout (element 0) and the fully connected layer.
+/// torchvision's `classifier` is dropout (element 0) and the fully connected layer; another head takes the place of the latter.
 #[derive(Module, Debug)]
-pub struct Classifier {
-    dropout: Dropout,
-    _1: Linear,
+pub struct SecondOf {
+    _1: Classifier,
 }
 
 fn norm(channels: usize, builder: &Builder<'_>) -> BatchNorm2d {
@@ -135,7 +134,7 @@ impl InvertedResidual {
 
 impl MobileNetV2 {
     /// Builds the network at width 1. The options were checked by [`create`](crate::create).
-    pub(crate) fn new(classes: usize, options: &ModelOptions, device: &Device) -> Self {
+    pub(crate) fn new(classes: usize, options: &ModelOptions, device: &Device) -> Result<Self> {
         let builder = &Builder::new(device, options.seed);
         let stem = Conv2dConfig::new(options.in_channels, STEM, 3).stride(2);
         let mut features = vec![Feature::Convolution(ConvNormAct::new(stem, builder))];
@@ -150,14 +149,17 @@ impl MobileNetV2 {
             }
         }
         features.push(Feature::Convolution(ConvNormAct::new(Conv2dConfig::new(inputs, HEAD, 1), builder)));
-        let dropout = DropoutConfig::new(options.dropout.unwrap_or(0.2)).init();
-        Self { features, classifier: Classifier { dropout, _1: classifier(classes, builder) } }
+        let config = ClassifierConfig::new(HEAD, classes).dropout(0.2, options.dropout).style(LayerStyle::Torchvision);
+        Ok(Self { features, classifier: SecondOf { _1: config.build(&options.head, builder)? } })
     }
-}
 
-/// torchvision's initialisation: normal with standard deviation 0.01, bias zero.
-fn classifier(classes: usize, builder: &Builder<'_>) -> Linear {
-    Linear { weight: builder.parameter([classes, HEAD], Init::Normal(0.01)), bias: builder.parameter([classes], Init::Constant(0.0)) }
+    /// The same body with a fresh head for `classes` classes, on `device`, drawn from `seed`.
+    ///
+    /// # Errors
+    /// Those of [`Head::validate`].
+    pub fn reset_head(self, head: &Head, classes: usize, seed: u64, device: &Device) -> Result<Self> {
+        Ok(Self { classifier: SecondOf { _1: self.classifier._1.reset_head(head, classes, seed, device)? }, ..self })
+    }
 }
 
 impl ImageModel for MobileNetV2 {
@@ -185,16 +187,20 @@ impl ImageModel for MobileNetV2 {
         })
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.classifier._1.forward(self.classifier.dropout.forward(global_average_pool(features)))
+    fn pool(&self, features: Tensor<4>) -> Tensor<2> {
+        self.classifier._1.pool(features)
+    }
+
+    fn classify(&self, pooled: Tensor<2>) -> Tensor<2> {
+        self.classifier._1.forward(pooled)
     }
 
     fn num_features(&self) -> usize {
-        self.classifier._1.inputs()
+        self.classifier._1.channels()
     }
 
     fn num_classes(&self) -> usize {
-        self.classifier._1.outputs()
+        self.classifier._1.classes()
     }
 
     fn head_keys(&self) -> Vec<String> {
@@ -202,7 +208,6 @@ impl ImageModel for MobileNetV2 {
     }
 
     fn reset_classifier(self, classes: usize, seed: u64, device: &Device) -> Self {
-        let fresh = classifier(classes, &Builder::new(device, seed));
-        Self { classifier: Classifier { _1: fresh, ..self.classifier }, ..self }
+        Self { classifier: SecondOf { _1: self.classifier._1.reset(classes, seed, device) }, ..self }
     }
 }

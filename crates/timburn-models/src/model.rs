@@ -2,7 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use timburn_core::Result;
 
+use crate::blocks::Head;
 use crate::efficientnet_lite::EfficientNetLite;
 use crate::image_model::{ImageModel, Stage};
 use crate::mobilenet_v2::MobileNetV2;
@@ -29,6 +31,20 @@ macro_rules! each_family {
     };
 }
 
+impl Model {
+    /// The same body with a fresh head for `classes` classes, on `device`, drawn from `seed`.
+    ///
+    /// # Errors
+    /// Those of [`Head::validate`].
+    pub fn reset_head(self, head: &Head, classes: usize, seed: u64, device: &Device) -> Result<Self> {
+        Ok(match self {
+            Self::ResNet(model) => Self::ResNet(model.reset_head(head, classes, seed, device)?),
+            Self::EfficientNetLite(model) => Self::EfficientNetLite(model.reset_head(head, classes, seed, device)?),
+            Self::MobileNetV2(model) => Self::MobileNetV2(model.reset_head(head, classes, seed, device)?),
+        })
+    }
+}
+
 impl ImageModel for Model {
     fn stages(&self) -> Vec<Stage> {
         each_family!(self, model => model.stages())
@@ -38,8 +54,12 @@ impl ImageModel for Model {
         each_family!(self, model => model.forward_stage(index, input))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        each_family!(self, model => model.forward_head(features))
+    fn pool(&self, features: Tensor<4>) -> Tensor<2> {
+        each_family!(self, model => model.pool(features))
+    }
+
+    fn classify(&self, pooled: Tensor<2>) -> Tensor<2> {
+        each_family!(self, model => model.classify(pooled))
     }
 
     fn num_features(&self) -> usize {

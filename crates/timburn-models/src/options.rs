@@ -2,15 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::blocks::Head;
+
 /// What may differ from an architecture's row. The default changes nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelOptions {
-    /// Outputs of the classifier; the row's number when absent.
+    /// Outputs of the classifier; the row's number when absent. 1 for two classes: the logit of the second one.
     pub classes: Option<usize>,
     /// Channels of the images.
     pub in_channels: usize,
-    /// Probability of dropout before the classifier, in `[0, 1)`; the family's own when absent.
+    /// Probability of dropout after the pool, in `[0, 1)`; when absent, the family's own before a linear or cosine head, none before a head
+    /// with layers.
     pub dropout: Option<f64>,
     /// Rate of stochastic depth of the last block, in `[0, 1)`; it grows linearly from 0 at the first.
     pub drop_path: f64,
@@ -22,6 +25,9 @@ pub struct ModelOptions {
     pub output_stride: usize,
     /// Seed of the initial weights.
     pub seed: u64,
+    /// What follows the body.
+    #[serde(skip_serializing_if = "Head::is_linear")]
+    pub head: Head,
 }
 
 impl Default for ModelOptions {
@@ -35,6 +41,7 @@ impl Default for ModelOptions {
             stem: None,
             output_stride: 32,
             seed: 0,
+            head: Head::Linear,
         }
     }
 }

@@ -125,9 +125,9 @@ impl Architecture {
         self.check(options)?;
         let classes = options.classes.unwrap_or(self.classes);
         Ok(match &self.family {
-            Family::ResNet(config) => Model::ResNet(ResNet::new(config, classes, options, device)),
-            Family::EfficientNetLite(config) => Model::EfficientNetLite(EfficientNetLite::new(config, classes, options, device)),
-            Family::MobileNetV2 => Model::MobileNetV2(MobileNetV2::new(classes, options, device)),
+            Family::ResNet(config) => Model::ResNet(ResNet::new(config, classes, options, device)?),
+            Family::EfficientNetLite(config) => Model::EfficientNetLite(EfficientNetLite::new(config, classes, options, device)?),
+            Family::MobileNetV2 => Model::MobileNetV2(MobileNetV2::new(classes, options, device)?),
         })
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use timburn_core::error::ModelError;
 use timburn_core::{Classes, Preprocessing, Result, WeightsError};
 use timburn_models::state_dict::{adapt_input_channels, input_key};
-use timburn_models::{ImageModel, Model, ModelOptions, StateDict, create, load_state_dict};
+use timburn_models::{Model, ModelOptions, StateDict, create, load_state_dict, outputs_fit};
 
 use crate::read::{Contents, from_bytes, from_static, read_contents};
 use crate::write::{Precision, write_safetensors};
@@ -139,7 +139,7 @@ impl Bundle {
         }
         let model: ModelSpec = entry(&metadata, "model", &name)?;
         let classes: Classes = entry(&metadata, "classes", &name)?;
-        if let Some(count) = model.options.classes.filter(|&count| count != classes.len()) {
+        if let Some(count) = model.options.classes.filter(|&count| !outputs_fit(count, classes.len())) {
             return Err(ModelError::ClassCount { model: count, classes: classes.len() }.into());
         }
         let preprocessing: Preprocessing = entry(&metadata, "preprocessing", &name)?;
@@ -157,15 +157,22 @@ impl Bundle {
     }
 
     /// The model with its weights and other options: for images of other channels the first convolution is adapted as timm and fastai do,
-    /// for another number of classes the classifier is a fresh one drawn from `options.seed`. Stem and output stride stay the bundle's.
+    /// for another number of classes or another head the head is a fresh one drawn from `options.seed`. Stem and output stride stay the
+    /// bundle's; so does the number of outputs where `options` gives none.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_with(&self, options: &ModelOptions, device: &Device) -> Result<Model> {
-        let classes = self.classes.len();
         // The weights were made for this stem and stride: other ones would fit by shape and compute something else.
         let own = &self.model.options;
-        let wanted = ModelOptions { classes: Some(classes), stem: own.stem, output_stride: own.output_stride, ..options.clone() };
+        let outputs = own.classes.unwrap_or(self.classes.len());
+        let wanted = ModelOptions {
+            classes: Some(outputs),
+            head: own.head.clone(),
+            stem: own.stem,
+            output_stride: own.output_stride,
+            ..options.clone()
+        };
         let model = create(&self.model.architecture, &wanted, device)?;
         let mut weights = self.weights.clone();
         if options.in_channels != own.in_channels
@@ -174,10 +181,11 @@ impl Bundle {
             adapt_input_channels(&mut weights, &key, options.in_channels)?;
         }
         let model = load_state_dict(&model, &weights)?;
-        Ok(match options.classes {
-            Some(wanted) if wanted != classes => model.reset_classifier(wanted, options.seed, device),
-            _ => model,
-        })
+        let classes = options.classes.unwrap_or(outputs);
+        if classes == outputs && options.head == own.head {
+            return Ok(model);
+        }
+        model.reset_head(&options.head, classes, options.seed, device)
     }
 
     /// Writes the bundle to `path`, whole or not at all.

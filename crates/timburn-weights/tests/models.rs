@@ -9,6 +9,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use timburn_core::{Classes, Error, Preprocessing, WeightsError, open_device};
+use timburn_models::blocks::{Head, HeadLayers, Pool};
 use timburn_models::{
     ARCHITECTURES, ImageModel, Model, ModelOptions, StateDict, WeightTensor, create, load_state_dict, parameters, state_dict,
 };
@@ -112,6 +113,53 @@ fn channels_are_adapted_and_heads_replaced_only_when_asked() {
     for (key, tensor) in new.tensors.iter().filter(|(key, _)| !key.starts_with("fc.")) {
         assert_eq!(tensor.values(), old.tensors[key].values(), "{key}");
     }
+}
+
+#[test]
+fn another_head_comes_with_the_same_body() {
+    let bundle = bundle("resnet18");
+    let body = |model: &Model| {
+        let mut dict = state_dict(model);
+        dict.tensors.retain(|key, _| !key.starts_with("fc."));
+        dict
+    };
+    let old = body(&model("resnet18"));
+    // Classes not asked for: as many as before.
+    let fastai = ModelOptions { head: Head::Fastai, seed: 5, ..ModelOptions::default() };
+    let loaded = bundle.load_with(&fastai, &flex()).unwrap();
+    assert_eq!(loaded.num_classes(), 1000);
+    assert_equal(&body(&loaded), &old, "fastai");
+    // One logit for two classes, gray pictures and another head at once.
+    let max = Head::Layers(HeadLayers { pool: Pool::Max, ..HeadLayers::default() });
+    let options = ModelOptions { classes: Some(1), in_channels: 1, head: max, seed: 5, ..ModelOptions::default() };
+    let loaded = bundle.load_with(&options, &flex()).unwrap();
+    let (mut new, mut expected) = (body(&loaded), old);
+    assert_eq!(new.tensors.remove("conv1.weight").unwrap().shape, [64, 1, 7, 7]);
+    expected.tensors.remove("conv1.weight");
+    assert_equal(&new, &expected, "one logit");
+    assert_eq!(logits(&loaded, 1).len(), 1);
+
+    // Saved with its head, it comes back with it, and its head can be replaced again.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.timburn");
+    let weights = state_dict(&loaded);
+    let classes = Classes::new(vec!["cat".into(), "dog".into()]);
+    let spec = ModelSpec { architecture: "resnet18".into(), options: options.clone() };
+    let saved = Bundle { model: spec, classes, preprocessing: bundle.preprocessing.clone(), card: Card::default(), weights };
+    saved.save(&path, Precision::F32).unwrap();
+    let opened = Bundle::open(&path).unwrap();
+    assert_eq!(opened.model.options, options);
+    assert_eq!(logits(&opened.load(&flex()).unwrap(), 1), logits(&loaded, 1));
+    let same = ModelOptions { seed: 99, dropout: Some(0.3), ..options.clone() };
+    assert_eq!(logits(&opened.load_with(&same, &flex()).unwrap(), 1), logits(&loaded, 1), "nothing asked for that would replace it");
+    let again = ModelOptions { classes: Some(4), head: Head::Fastai, dropout: Some(0.3), in_channels: 1, ..ModelOptions::default() };
+    let again = opened.load_with(&again, &flex()).unwrap();
+    assert_eq!(logits(&again, 1).len(), 4);
+    assert_equal(&body(&again), &body(&loaded), "again");
+    // One logit does not tell three classes apart.
+    let three = Bundle { classes: Classes::new(vec!["a".into(), "b".into(), "c".into()]), ..saved };
+    three.save(&path, Precision::F32).unwrap();
+    assert!(matches!(Bundle::open(&path), Err(Error::Model(timburn_core::error::ModelError::ClassCount { model: 1, classes: 3 }))));
 }
 
 #[test]

@@ -179,7 +179,7 @@ impl Train {
             None => timburn_models::state_dict(&outcome.model),
         };
         let architecture = section.name.split('.').next().unwrap_or_default().to_owned();
-        let options = timburn_models::ModelOptions { classes: Some(classes.len()), ..section.options.clone() };
+        let options = timburn_models::ModelOptions { classes: Some(section.outputs(classes.len())), ..section.options.clone() };
         let mut card = timburn_weights::Card { recipe: serde_json::to_value(recipe).unwrap_or_default(), ..Default::default() };
         card.measured.top1 = outcome.best.filter(|_| recipe.checkpoints.best.name() == "top1").map(|best| 100.0 * best);
         let bundle = Bundle {
@@ -227,7 +227,7 @@ pub(super) fn read_data(recipe: &Recipe) -> Result<TrainData> {
 /// The model of the recipe, with its starting weights, its frozen part frozen.
 pub(super) fn model(recipe: &Recipe, classes: usize, device: &timburn_core::device::Device) -> Result<Model> {
     let section = recipe.model.as_ref().ok_or_else(|| missing("model.name", "none", "an architecture, as `timburn models` lists them"))?;
-    let options = timburn_models::ModelOptions { classes: Some(classes), seed: recipe.train.seed, ..section.options.clone() };
+    let options = timburn_models::ModelOptions { classes: Some(section.outputs(classes)), seed: recipe.train.seed, ..section.options.clone() };
     let device = device.clone().autodiff();
     if !section.pretrained && section.weights.is_none() {
         return create(&section.name, &options, &device);

@@ -3,25 +3,29 @@ use burn::tensor::Tensor;
 
 use super::{Builder, Init};
 
-/// A fully connected layer, `y = x Wᵀ + b`, with PyTorch's weight layout.
+/// A fully connected layer, `y = x Wᵀ + b` (or without `b`), with PyTorch's weight layout.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[outputs, inputs]`.
     pub weight: Param<Tensor<2>>,
     /// `[outputs]`.
-    pub bias: Param<Tensor<1>>,
+    pub bias: Option<Param<Tensor<1>>>,
 }
 
 impl Linear {
     /// PyTorch's default initialisation: weight and bias uniform on `±1/√inputs`.
     pub fn new(inputs: usize, outputs: usize, builder: &Builder<'_>) -> Self {
         let init = Init::Uniform(1.0 / (inputs as f64).sqrt());
-        Self { weight: builder.parameter([outputs, inputs], init), bias: builder.parameter([outputs], init) }
+        Self { weight: builder.parameter([outputs, inputs], init), bias: Some(builder.parameter([outputs], init)) }
     }
 
     /// `[n, inputs]` → `[n, outputs]`.
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        input.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+        let products = input.matmul(self.weight.val().transpose());
+        match &self.bias {
+            Some(bias) => products + bias.val().unsqueeze(),
+            None => products,
+        }
     }
 
     /// Number of inputs.

@@ -10,11 +10,11 @@ pub use block::{AveragePoolShortcut, Block, ConvolutionShortcut, Downsample};
 pub use config::{BlockKind, ResNetConfig, Shortcut};
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
+use timburn_core::Result;
 
 use self::block::BlockPlace;
-use crate::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, Linear, global_average_pool, max_pool_3x3_s2};
+use crate::blocks::{Activation, BatchNorm2d, Builder, Classifier, ClassifierConfig, Conv2d, Conv2dConfig, Head, max_pool_3x3_s2};
 use crate::image_model::{ImageModel, Stage};
 use crate::options::{ModelOptions, Stem};
 
@@ -28,8 +28,7 @@ pub struct ResNet {
     layer3: Vec<Block>,
     /// Empty in the CIFAR networks.
     layer4: Vec<Block>,
-    dropout: Dropout,
-    fc: Linear,
+    fc: Classifier,
     /// Whether a maximum pool follows the stem's convolution.
     pool: bool,
     /// Input pixels per output pixel after each stage, the stem first.
@@ -90,7 +89,7 @@ impl StemConvolution {
 
 impl ResNet {
     /// Builds a row of the table. The options were checked by [`create`](crate::create).
-    pub(crate) fn new(config: &ResNetConfig, classes: usize, options: &ModelOptions, device: &Device) -> Self {
+    pub(crate) fn new(config: &ResNetConfig, classes: usize, options: &ModelOptions, device: &Device) -> Result<Self> {
         let config = &config.with(options);
         let builder = &Builder::new(device, options.seed);
         let conv1 = StemConvolution::new(config, options.in_channels, builder);
@@ -136,9 +135,16 @@ impl ResNet {
         let mut next = || layers.next().unwrap_or_default();
         let (layer1, layer2, layer3, layer4) = (next(), next(), next(), next());
         drop(layers);
-        let dropout = DropoutConfig::new(options.dropout.unwrap_or(0.0)).init();
-        let fc = Linear::new(inputs, classes, builder);
-        Self { conv1, bn1, layer1, layer2, layer3, layer4, dropout, fc, pool, reductions, channels }
+        let fc = ClassifierConfig::new(inputs, classes).dropout(0.0, options.dropout).build(&options.head, builder)?;
+        Ok(Self { conv1, bn1, layer1, layer2, layer3, layer4, fc, pool, reductions, channels })
+    }
+
+    /// The same body with a fresh head for `classes` classes, on `device`, drawn from `seed`.
+    ///
+    /// # Errors
+    /// Those of [`Head::validate`].
+    pub fn reset_head(self, head: &Head, classes: usize, seed: u64, device: &Device) -> Result<Self> {
+        Ok(Self { fc: self.fc.reset_head(head, classes, seed, device)?, ..self })
     }
 
     fn layers(&self) -> [&Vec<Block>; 4] {
@@ -168,16 +174,20 @@ impl ImageModel for ResNet {
         blocks.fold(input, |features, block| block.forward(features))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.fc.forward(self.dropout.forward(global_average_pool(features)))
+    fn pool(&self, features: Tensor<4>) -> Tensor<2> {
+        self.fc.pool(features)
+    }
+
+    fn classify(&self, pooled: Tensor<2>) -> Tensor<2> {
+        self.fc.forward(pooled)
     }
 
     fn num_features(&self) -> usize {
-        self.fc.inputs()
+        self.fc.channels()
     }
 
     fn num_classes(&self) -> usize {
-        self.fc.outputs()
+        self.fc.classes()
     }
 
     fn head_keys(&self) -> Vec<String> {
@@ -185,7 +195,6 @@ impl ImageModel for ResNet {
     }
 
     fn reset_classifier(self, classes: usize, seed: u64, device: &Device) -> Self {
-        let fc = Linear::new(self.num_features(), classes, &Builder::new(device, seed));
-        Self { fc, ..self }
+        Self { fc: self.fc.reset(classes, seed, device), ..self }
     }
 }

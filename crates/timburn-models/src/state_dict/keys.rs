@@ -1,7 +1,8 @@
 /// The key of a parameter while a module is walked: Burn's path, spelled as PyTorch spells it.
 ///
-/// Two rules make every family's fields give torchvision's and timm's keys without a table:
+/// Three rules make every family's fields give torchvision's and timm's keys without a table:
 /// - a field `_3` is element 3 of a PyTorch `Sequential` (`conv1._3.weight` → `conv1.3.weight`);
+/// - a field `__` is the module itself: a wrapper around a layer adds nothing to the layer's keys;
 /// - the name of an enum's variant is no part of the key.
 #[derive(Debug, Default)]
 pub struct KeyPath {
@@ -12,7 +13,7 @@ pub struct KeyPath {
 impl KeyPath {
     /// On entering a module, with what Burn's visitor says.
     pub fn enter(&mut self, name: &str, container: &str) {
-        let segment = (!container.starts_with("Enum:")).then(|| {
+        let segment = (name != "__" && !container.starts_with("Enum:")).then(|| {
             let index = name.strip_prefix('_').filter(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
             index.unwrap_or(name).to_owned()
         });

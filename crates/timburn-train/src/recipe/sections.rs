@@ -89,12 +89,22 @@ pub struct ModelSection {
 }
 
 impl ModelSection {
+    /// Outputs of the model for data with `classes` classes: one each, or a single one where `options.classes` asks for it and the classes
+    /// are two.
+    pub fn outputs(&self, classes: usize) -> usize {
+        if self.options.classes == Some(1) && classes == 2 { 1 } else { classes }
+    }
+
     pub(super) fn validate(&self) -> Result<()> {
         for (name, rate) in [("model.options.drop_path", Some(self.options.drop_path)), ("model.options.dropout", self.options.dropout)] {
             if let Some(rate) = rate.filter(|rate| !(0.0..1.0).contains(rate)) {
                 return Err(argument(name, rate, "a probability in [0, 1)"));
             }
         }
+        self.options.head.validate().map_err(|error| match error {
+            Error::Argument { value, expected, .. } => Error::Argument { name: "model.options.head", value, expected },
+            other => other,
+        })?;
         if self.freeze.is_some() && !self.pretrained && self.weights.is_none() {
             return Err(argument(
                 "model.freeze",

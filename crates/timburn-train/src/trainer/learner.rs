@@ -1,6 +1,6 @@
 //! A model in training: forward, backward, update. The loop around it decides when.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 use timburn_core::error::TrainError;
 use timburn_core::{Error, Result, seed};
@@ -43,6 +43,11 @@ struct Pending {
     /// `[2]`: mean loss, number of right answers.
     result: Tensor<1>,
     samples: usize,
+}
+
+/// The most probable class of each sample, `[n]`; with one logit class 1 from a probability above one half on.
+fn predicted(logits: Tensor<2>) -> Tensor<1, Int> {
+    if logits.dims()[1] == 1 { logits.greater_elem(0.0).int().flatten(0, 1) } else { logits.argmax(1).flatten(0, 1) }
 }
 
 /// What a step found.
@@ -162,12 +167,13 @@ impl<M: ImageModel> Learner<M> {
     ///
     /// # Errors
     /// [`Error::Argument`] when images, targets and model do not fit each other.
-    pub fn backward(&mut self, images: Tensor<4>, targets: Targets, labels: Tensor<1, burn::tensor::Int>) -> Result<()> {
+    pub fn backward(&mut self, images: Tensor<4>, targets: Targets, labels: Tensor<1, Int>) -> Result<()> {
         let [samples, ..] = images.dims();
         // Dropout and stochastic depth draw on the device: from a seed that a resumed run comes to again.
         self.device.seed(seed::derive(self.seed, &[LAYERS, self.step, self.pending.len() as u64]));
         let logits = autocast(self.precision.dtype(), || self.model.forward(images));
-        let correct = logits.clone().detach().inner().argmax(1).flatten::<1>(0, 1).equal(labels.inner()).int().sum().float();
+        let predicted = predicted(logits.clone().detach().inner());
+        let correct = predicted.equal(labels.inner()).int().sum().float();
         let loss = self.loss.forward(logits, targets, Reduction::Mean)?;
         let result = Tensor::cat(vec![loss.clone().detach().inner(), correct], 0);
         let scaled = match &self.scale {

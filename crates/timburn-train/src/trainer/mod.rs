@@ -26,7 +26,7 @@ use timburn_core::error::TrainError;
 use timburn_core::{Error, Result};
 use timburn_data::loader::mixing::{Mix, mixed_targets};
 use timburn_data::loader::{Batch, Loader};
-use timburn_models::ImageModel;
+use timburn_models::{ImageModel, outputs_fit};
 
 use crate::checkpoint::{CheckpointReader, CheckpointStore};
 use crate::loss::Targets;
@@ -67,7 +67,7 @@ impl<M: ImageModel> Trainer<M> {
     pub fn new(recipe: Recipe, model: M, data: TrainData, device: &Device) -> Result<Self> {
         recipe.validate()?;
         let (outputs, classes) = (model.num_classes(), data.classes().len());
-        if outputs.max(2) != classes {
+        if !outputs_fit(outputs, classes) {
             let expected = format!("{classes}, the classes of the data (or 1 for two classes)");
             return Err(Error::Argument { name: "classes of the model", value: outputs.to_string(), expected });
         }
@@ -273,7 +273,11 @@ fn backward<M: ImageModel>(learner: &mut Learner<M>, recipe: &Recipe, data: &Tra
     };
     let targets = match mix {
         Mix::None => Targets::classes(&batch.labels, classes, &device)?,
-        _ => Targets::Soft(mixed_targets(&batch.labels, classes, mix.lam(), 0.0, &device)?),
+        _ => {
+            let targets = mixed_targets(&batch.labels, classes, mix.lam(), 0.0, &device)?;
+            // One logit for two classes: its target is the weight of the second one.
+            Targets::Soft(if learner.model().num_classes() == 1 { targets.narrow(1, 1, 1) } else { targets })
+        }
     };
     learner.backward(mix.images(images), targets, batch.targets(&device))
 }
