@@ -23,6 +23,7 @@ struct Cli {
 enum Command {
     Train(commands::train::Train),
     FindLr(commands::find_lr::FindLr),
+    Finetune(commands::finetune::Finetune),
     Predict(commands::predict::Predict),
     Models(commands::models::Models),
     Data(commands::data::Data),
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Data(data) => data.run(),
         Command::Train(train) => train.run(),
         Command::FindLr(find) => find.run(),
+        Command::Finetune(finetune) => finetune.run(),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -53,6 +53,7 @@ pub mod run;
 pub mod schedule;
 mod tensors;
 pub mod trainer;
+pub mod transfer;
 
 pub use checkpoint::{Checkpoint, CheckpointStore};
 pub use ema::{Ema, EmaConfig};
@@ -67,3 +68,4 @@ pub use recipe::Recipe;
 pub use run::{EventWriter, RunFolder};
 pub use schedule::{Rates, Schedule, ScheduleConfig};
 pub use trainer::{Evaluator, Learner, Observer, Outcome, Recorder, StopFlag, TrainData, Trainer, find_lr};
+pub use transfer::FineTune;

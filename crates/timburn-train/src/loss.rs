@@ -83,6 +83,20 @@ pub enum LossConfig {
     },
 }
 
+impl LossConfig {
+    /// The usual loss of a model with so many outputs: cross-entropy, or over one logit its binary form.
+    pub fn for_outputs(outputs: usize) -> Self {
+        if outputs == 1 { Self::BinaryCrossEntropy { smoothing: 0.0, target_threshold: None, class_weights: None } } else { Self::default() }
+    }
+
+    /// Weighs the classes, one weight each; all alike for `None`.
+    pub fn set_class_weights(&mut self, weights: Option<Vec<f32>>) {
+        match self {
+            Self::CrossEntropy { class_weights, .. } | Self::BinaryCrossEntropy { class_weights, .. } => *class_weights = weights,
+        }
+    }
+}
+
 impl Default for LossConfig {
     fn default() -> Self {
         Self::CrossEntropy { label_smoothing: 0.0, class_weights: None }

@@ -251,13 +251,13 @@ fn preprocessing(recipe: &Recipe) -> Result<Preprocessing> {
 }
 
 /// `runs/NAME`, or the first of `runs/NAME-2`, … that is not there.
-fn unused(name: &str) -> PathBuf {
+pub(super) fn unused(name: &str) -> PathBuf {
     let numbered = |number: u32| Path::new("runs").join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
     (1..).map(numbered).find(|path| !path.exists()).unwrap_or_else(|| numbered(1))
 }
 
 /// The first signal asks for the stop, the second one ends the process.
-fn listen(stop: &StopFlag, signal: &Arc<AtomicUsize>) -> Result<()> {
+pub(super) fn listen(stop: &StopFlag, signal: &Arc<AtomicUsize>) -> Result<()> {
     for number in [SIGINT, SIGTERM] {
         let failed = || Error::io("listen for signals of", "this process");
         signal_hook::flag::register_conditional_shutdown(number, 128 + number, stop.inner()).map_err(failed())?;

@@ -88,6 +88,7 @@ impl Error {
             Self::Config(_) | Self::Device(_) | Self::Model(_) | Self::Argument { .. } => 2,
             Self::Data(_) | Self::Image(_) => 3,
             Self::Weights(_) => 4,
+            Self::Train(TrainError::Interrupted) => 130,
             Self::Train(_) => 5,
             Self::Checkpoint(error) => error.exit_code(),
         }

@@ -20,6 +20,9 @@ pub enum TrainError {
         /// Their names.
         names: Vec<String>,
     },
+    /// It was asked to stop before there was anything to keep.
+    #[error("stopped before there was anything to keep")]
+    Interrupted,
     /// Mixed precision overflowed at every scale.
     #[error("{skipped} steps in a row overflowed and were skipped; the loss scale is down to {scale}")]
     LossScale {

@@ -10,6 +10,7 @@ use timburn_data::{Dataset, DynDataset, Splits};
 use crate::recipe::{Recipe, SamplingSection};
 
 /// The data of a run.
+#[derive(Clone)]
 pub struct TrainData {
     train: DynDataset,
     validation: DynDataset,

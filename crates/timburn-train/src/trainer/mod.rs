@@ -1,5 +1,6 @@
 //! The loop: a recipe, a model and data in; a trained model and its evidence out.
 
+mod best;
 mod data;
 mod evaluate;
 mod event;

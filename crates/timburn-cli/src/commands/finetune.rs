@@ -1,0 +1,347 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::json;
+use timburn_core::{Error, Result, open_device};
+use timburn_data::{Dataset, Splits};
+use timburn_models::Head;
+use timburn_train::run::{Environment, Overwrite};
+use timburn_train::trainer::{EpochEvent, EvaluationEvent, StepEvent};
+use timburn_train::transfer::{Baselines, Epochs, FineTune, FineTuned, HeadEpoch, Phase, PhaseReport, TransferObserver};
+use timburn_train::{Observer, RunFolder, StopFlag};
+use timburn_weights::{HubOptions, resolve};
+
+use super::train::{listen, unused};
+use crate::output::{self, DownloadBar};
+
+/// Make a classifier of a folder of pictures.
+///
+/// A network that ImageNet taught looks at every picture once; a head is trained on what it says; then, as far as the time given allows, the
+/// network itself is trained too, its early layers slowly. What did best on the validation set is the result: one file for
+/// `timburn predict --weights`, with a report.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  timburn finetune flowers/                                 one folder a class, or train/, val/, test/ of such
+  timburn finetune flowers/ --minutes 30 -o runs/flowers
+  timburn finetune flowers/ --head-only                     the quickest good answer
+  timburn finetune flowers/ --model resnet50 --head fastai --epochs 5
+  timburn finetune flowers/ --per-class 10                  few-shot: what would ten pictures a class give?
+  timburn predict rose.jpg --weights runs/finetune-flowers/model.timburn
+
+Ctrl-C ends the training and keeps the best so far (exit code 130); a second one exits at once.")]
+pub(crate) struct Finetune {
+    /// The data set: class folders, an archive of them, or any other layout that `timburn data inspect` knows
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// Architecture, or weights as `arch.tag`; `timburn models` lists them [default: the embedded EfficientNet-Lite0]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Weights: a timburn bundle, or .safetensors or .pth for the architecture given with --model
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// linear, fastai, cosine, or hidden widths: 1024,512
+    #[arg(long, default_value = "linear", value_parser = parse_head)]
+    head: Head,
+    /// Train the head alone
+    #[arg(long, conflicts_with_all = ["epochs", "minutes"])]
+    head_only: bool,
+    /// Epochs in which the whole network is trained [default: as many as fit --minutes, 5 at most]
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
+    /// Time for training the whole network
+    #[arg(long, value_name = "M", default_value_t = 10.0, conflicts_with = "epochs")]
+    minutes: f64,
+    /// Leave everything up to this stage as it is (`timburn models NAME` lists the stages)
+    #[arg(long, value_name = "STAGE")]
+    freeze: Option<String>,
+    /// Views of each training picture that the head sees: 1, or more with random crops and flips
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    views: u16,
+    /// Only so many training pictures of each class
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    per_class: Option<u32>,
+    /// Weigh rare classes up
+    #[arg(long)]
+    balanced: bool,
+    /// One sigmoid output instead of two, for two classes
+    #[arg(long)]
+    sigmoid: bool,
+    /// Learning rate of the last layers
+    #[arg(long, value_name = "LR", default_value_t = FineTune::default().lr)]
+    lr: f64,
+    /// Pictures in a batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: u16,
+    /// Share of the pictures held out for validation, where the data has no validation set
+    #[arg(long, value_name = "SHARE", default_value_t = FineTune::default().validation)]
+    validation: f64,
+    /// Decides split, order, augmentation and first weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Folder of the results; must be new or empty [default: runs/finetune-NAME, runs/finetune-NAME-2, …]
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Keep features here, and find them here the next time
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// auto, or a backend with an optional index: flex, cuda:1, wgpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Say what would be done, do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print an event a line as JSON
+    #[arg(long)]
+    json: bool,
+    /// No bars, only the result
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+fn parse_head(text: &str) -> std::result::Result<Head, String> {
+    let widths: std::result::Result<Vec<usize>, _> = text.split(',').map(|width| width.trim().parse()).collect();
+    let head = match (text, widths) {
+        ("linear", _) => Head::Linear,
+        ("fastai", _) => Head::Fastai,
+        ("cosine", _) => Head::Cosine(Default::default()),
+        (_, Ok(widths)) => Head::Mlp(timburn_models::blocks::head::Mlp { widths, ..Default::default() }),
+        _ => return Err("expected linear, fastai, cosine, or widths such as 1024,512".into()),
+    };
+    head.validate().map_err(|error| error.to_string())?;
+    Ok(head)
+}
+
+impl Finetune {
+    pub(crate) fn run(&self) -> Result<u8> {
+        let splits = timburn_data::open(&self.data)?;
+        let device = open_device(&self.device)?;
+        let progress = DownloadBar::default();
+        let bundle = resolve(self.model.as_deref(), self.weights.as_deref(), &HubOptions::from_env(), &progress)?;
+        progress.clear();
+        let (stop, signal) = (StopFlag::default(), Arc::new(AtomicUsize::new(0)));
+        let mut job = self.job(stop.clone())?;
+        let outputs = if self.sigmoid { 1 } else { splits.classes().len() };
+        let recipe = job.recipe(&bundle.preprocessing, outputs)?;
+        if self.sigmoid && splits.classes().len() != 2 {
+            let expected = "two classes".into();
+            return Err(Error::Argument { name: "--sigmoid", value: format!("{} classes", splits.classes().len()), expected });
+        }
+        if self.dry_run {
+            return self.describe(&splits, bundle.card.name.as_deref().unwrap_or(&bundle.model.architecture));
+        }
+
+        let name = self.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let path = self.output.clone().unwrap_or_else(|| unused(&format!("finetune-{name}")));
+        let folder = RunFolder::create(&path, Overwrite::Refuse, &recipe.to_toml()?, &Environment::collect(&self.device))?;
+        job.checkpoints = Some(folder.checkpoints());
+        listen(&stop, &signal)?;
+        let mut screen = Screen::new(self.json, self.quiet);
+        screen.note(&format!("{}: {} pictures of {} classes", self.data.display(), splits.train.len(), splits.classes().len()));
+        let tuned = job.fit_observed(&bundle, splits, &device, &mut screen);
+        screen.clear();
+        let tuned = tuned?;
+        let file = path.join("model.timburn");
+        tuned.save(&file)?;
+        self.tell(&tuned, &file)?;
+        Ok(if tuned.interrupted { 128 + signal.load(Ordering::Relaxed) as u8 } else { 0 })
+    }
+
+    fn job(&self, stop: StopFlag) -> Result<FineTune> {
+        if !(self.minutes >= 0.0 && self.minutes <= 1e6) {
+            return Err(Error::Argument { name: "--minutes", value: self.minutes.to_string(), expected: "a number from 0 on".into() });
+        }
+        let within = Epochs::Within { time: Duration::from_secs_f64(60.0 * self.minutes), most: 5 };
+        Ok(FineTune {
+            epochs: if self.head_only { Epochs::Fixed(0) } else { self.epochs.map_or(within, Epochs::Fixed) },
+            head: self.head.clone(),
+            single_logit: self.sigmoid,
+            views: usize::from(self.views),
+            batch_size: usize::from(self.batch),
+            lr: self.lr,
+            freeze: self.freeze.clone(),
+            balanced: self.balanced,
+            validation: self.validation,
+            per_class: self.per_class.map(|count| count as usize),
+            seed: self.seed,
+            cache: self.cache.clone(),
+            stop,
+            ..FineTune::default()
+        })
+    }
+
+    fn describe(&self, splits: &Splits, model: &str) -> Result<u8> {
+        output::results(|out| {
+            writeln!(out, "{} training pictures of {} classes", splits.train.len(), splits.classes().len())?;
+            match (&splits.validation, &splits.test) {
+                (Some(validation), _) => writeln!(out, "{} validation pictures", validation.len())?,
+                (None, _) => writeln!(out, "no validation set: {:.0} % of the training pictures are held out", 100.0 * self.validation)?,
+            }
+            if let Some(test) = &splits.test {
+                writeln!(out, "{} test pictures, for the final score alone", test.len())?;
+            }
+            writeln!(out, "body {model}, head {:?}", self.head)
+        })?;
+        Ok(0)
+    }
+
+    fn tell(&self, tuned: &FineTuned, file: &Path) -> Result<()> {
+        let top1 = |report: &timburn_train::Report| report.top(1).map(|share| 100.0 * share);
+        if self.json {
+            let phase = |phase: &PhaseReport| {
+                json!({ "name": phase.name, "epochs": phase.epochs, "seconds": phase.time.as_secs_f64(), "top1": top1(&phase.report), "loss": phase.report.loss })
+            };
+            let value = json!({
+                "event": "end", "model": file, "chosen": tuned.chosen, "interrupted": tuned.interrupted,
+                "validation_top1": top1(&tuned.validation), "test_top1": tuned.test.as_ref().and_then(top1),
+                "knn_top1": 100.0 * tuned.baselines.knn, "probe_top1": 100.0 * tuned.baselines.probe,
+                "phases": tuned.phases.iter().map(phase).collect::<Vec<_>>(),
+            });
+            return output::results(|out| writeln!(out, "{value}"));
+        }
+        output::results(|out| {
+            if let Some(score) = top1(&tuned.validation) {
+                writeln!(out, "validation  {score:.2} % of {} pictures ({})", tuned.validation.samples, said(tuned.chosen))?;
+            }
+            if let Some((score, test)) = tuned.test.as_ref().and_then(|test| Some((top1(test)?, test))) {
+                writeln!(out, "test        {score:.2} % of {} pictures, which took no part in any choice", test.samples)?;
+            }
+            writeln!(out, "baselines   {:.2} % nearest neighbours, {:.2} % logistic regression", 100.0 * tuned.baselines.knn, 100.0 * tuned.baselines.probe)?;
+            writeln!(out, "model       {}", file.display())?;
+            writeln!(out, "use it      timburn predict PICTURE --weights {}", file.display())
+        })
+    }
+}
+
+fn said(chosen: &str) -> &'static str {
+    if chosen == "body" { "the whole network trained" } else { "the head alone trained" }
+}
+
+/// A bar a phase, and a line when it is over; or an event a line.
+struct Screen {
+    json: bool,
+    quiet: bool,
+    bar: ProgressBar,
+    started: Instant,
+    epochs: u64,
+    samples: u64,
+    time: Duration,
+}
+
+impl Screen {
+    fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet, bar: ProgressBar::hidden(), started: Instant::now(), epochs: 0, samples: 0, time: Duration::ZERO }
+    }
+
+    fn note(&self, text: &str) {
+        if !self.json && !self.quiet {
+            self.bar.suspend(|| output::note(text));
+        }
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn bar(&mut self, total: u64, template: &str) {
+        self.clear();
+        if !self.json && !self.quiet {
+            self.bar = output::bar(total, template);
+        }
+        self.started = Instant::now();
+    }
+
+    fn event(&self, value: &serde_json::Value) -> Result<()> {
+        if self.json { output::results(|out| writeln!(out, "{value}")) } else { Ok(()) }
+    }
+}
+
+impl TransferObserver for Screen {
+    fn phase(&mut self, phase: &Phase) -> Result<()> {
+        match phase {
+            Phase::Features { passes } => {
+                self.bar(*passes as u64, "features {bar:30} {pos}/{len} pictures, {per_sec}, {eta} left");
+                self.event(&json!({ "event": "features", "passes": passes }))
+            }
+            Phase::Baselines => {
+                self.note(&format!("features    {:.1} s", self.started.elapsed().as_secs_f64()));
+                self.bar(0, "baselines: nearest neighbours, logistic regression");
+                Ok(())
+            }
+            Phase::Head => {
+                self.bar(0, "head {msg}");
+                Ok(())
+            }
+            Phase::Body { epochs, steps, step } => {
+                self.epochs = *epochs;
+                let estimate = step.map(|step| step.as_secs_f64() * (*steps * *epochs) as f64);
+                let about = estimate.map_or_else(String::new, |seconds| format!(", about {:.0} min", (seconds / 60.0).ceil()));
+                self.note(&format!("body        {epochs} epochs of {steps} steps{about}"));
+                self.bar(*steps, "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left");
+                self.event(&json!({ "event": "body", "epochs": epochs, "steps": steps, "estimated_seconds": estimate }))
+            }
+            Phase::NoBody { reason } => {
+                self.note(&format!("body        not trained: {reason}"));
+                self.event(&json!({ "event": "no_body", "reason": reason }))
+            }
+            Phase::Test => {
+                self.bar(0, "{msg} {pos}/{len}");
+                Ok(())
+            }
+        }
+    }
+
+    fn extracted(&mut self, passes: usize) {
+        self.bar.inc(passes as u64);
+    }
+
+    fn baselines(&mut self, baselines: &Baselines) {
+        let text = format!("baselines   {:.2} % nearest neighbours, {:.2} % logistic regression", 100.0 * baselines.knn, 100.0 * baselines.probe);
+        self.note(&text);
+    }
+
+    fn head_epoch(&mut self, epoch: &HeadEpoch) {
+        let accuracy = 100.0 * epoch.report.top(1).unwrap_or(0.0);
+        self.bar.set_message(format!("epoch {}: loss {:.3}, validation {accuracy:.2} %", epoch.epoch + 1, epoch.loss));
+    }
+}
+
+impl Observer for Screen {
+    fn step(&mut self, event: &StepEvent) -> Result<()> {
+        if event.done == 1 {
+            (self.samples, self.time) = (0, Duration::ZERO);
+            self.bar.reset();
+        }
+        self.samples += event.samples as u64;
+        self.time += event.time;
+        self.bar.set_prefix(format!("epoch {}/{}", event.epoch + 1, self.epochs));
+        self.bar.set_length(event.steps_per_epoch);
+        self.bar.set_position(event.done);
+        let rate = self.samples as f64 / self.time.as_secs_f64().max(1e-9);
+        self.bar.set_message(format!("loss {:.3}, {rate:.0} images/s", event.loss));
+        Ok(())
+    }
+
+    fn evaluating(&mut self, done: usize, total: usize) {
+        if self.bar.length() != Some(total as u64) {
+            self.bar.reset();
+            self.bar.set_length(total as u64);
+            self.bar.set_message("scoring");
+        }
+        self.bar.inc(done as u64);
+    }
+
+    fn evaluation(&mut self, event: &EvaluationEvent) -> Result<()> {
+        self.event(&json!({ "event": "evaluation", "epoch": event.epoch, "top1": event.report.top(1), "loss": event.report.loss }))
+    }
+
+    fn epoch(&mut self, event: &EpochEvent) -> Result<()> {
+        let score = event.evaluation.as_ref().and_then(|report| report.top(1)).map(|share| format!(", validation {:.2} %", 100.0 * share));
+        self.note(&format!("epoch {}/{}   loss {:.3}{}", event.epoch + 1, self.epochs, event.loss, score.unwrap_or_default()));
+        Ok(())
+    }
+}

@@ -1,0 +1,568 @@
+//! Fine-tuning: features, baselines, a head, then the body.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor};
+use timburn_core::error::TrainError;
+use timburn_core::{Classes, Preprocessing, Result};
+use timburn_data::loader::{BadFile, Loader, LoaderOptions, Sampling};
+use timburn_data::transform::{Filter, Flip, RandomResizedCrop, Transform, presets};
+use timburn_data::{Dataset, DynDataset, Pipeline, Splits};
+use timburn_models::{Head, ImageModel, Model, ModelOptions, load_state_dict, state_dict};
+use timburn_weights::{Bundle, Card, ModelSpec};
+
+use super::head::{HeadEpoch, HeadTraining, score, with_probe};
+use super::{Extraction, Features, Probe, body_digest, knn_accuracy};
+use crate::checkpoint::CheckpointStore;
+use crate::loss::LossConfig;
+use crate::metrics::Report;
+use crate::optimizer::{AdamW, OptimizerConfig};
+use crate::recipe::{Best, EarlyStopping, OptimizerSection, Recipe, ScheduleSection};
+use crate::schedule::{Curve, OneCycle, ScheduleConfig};
+use crate::trainer::{Ending, Evaluator, Learner, Observer, StopFlag, TrainData, Trainer};
+
+/// Neighbours that vote in the baseline.
+const NEIGHBOURS: usize = 20;
+
+/// How long the body is trained.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Epochs {
+    /// So many epochs; 0 for the head alone.
+    Fixed(u64),
+    /// As many as fit in this time on this machine, found by timing two steps, and no more than `most`.
+    Within {
+        /// The time.
+        time: Duration,
+        /// Most epochs.
+        most: u64,
+    },
+}
+
+/// Transfer learning as fastai's `fine_tune` does it: first the head alone, then everything, the early layers slowly. The head's part runs on
+/// features that are computed once.
+///
+/// ```no_run
+/// use timburn_train::transfer::FineTune;
+///
+/// # fn main() -> timburn_core::Result<()> {
+/// let device = timburn_core::open_device("auto")?;
+/// let run = FineTune::new(5).fit(&timburn_weights::pretrained_bundle("resnet50")?, timburn_data::open("flowers")?, &device)?;
+/// run.save("flowers.timburn")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct FineTune {
+    /// Epochs in which the body is trained.
+    pub epochs: Epochs,
+    /// What follows the body.
+    pub head: Head,
+    /// One logit for two classes instead of two.
+    pub single_logit: bool,
+    /// Most epochs of the head's own training. A linear head has none: logistic regression finds its weights.
+    pub head_epochs: u64,
+    /// Views of each training picture that the head sees; the first is the picture as it is scored.
+    pub views: usize,
+    /// Pictures in a training batch.
+    pub batch_size: usize,
+    /// Learning rate of the head's own training, AdamW's.
+    pub head_lr: f64,
+    /// Peak learning rate of the last layers when the body trains, AdamW's.
+    pub lr: f64,
+    /// The first layers' rate is `lr` divided by this, at least 1; those between lie between.
+    pub lr_slice: f64,
+    /// Leaves everything up to this stage as it is, also when the body trains.
+    pub freeze: Option<String>,
+    /// Weighs classes by the inverse of their number of pictures.
+    pub balanced: bool,
+    /// Epochs without improvement after which a phase ends.
+    pub patience: u32,
+    /// Share of the training set that is held out for validation where the data brings none.
+    pub validation: f64,
+    /// Only so many training pictures of each class.
+    pub per_class: Option<usize>,
+    /// Decides the head's first weights, order, augmentation, split.
+    pub seed: u64,
+    /// Threads that decode, one for each CPU when 0.
+    pub workers: usize,
+    /// Where features are kept for the next call; in memory when absent.
+    pub cache: Option<PathBuf>,
+    /// Where checkpoints of the body's training go; without it only its last weights count.
+    pub checkpoints: Option<PathBuf>,
+    /// Ends the training at the next step; the best so far is the result.
+    pub stop: StopFlag,
+}
+
+/// A part of the work.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Phase {
+    /// Features of so many pictures and views.
+    Features {
+        /// Forward passes: pictures times views.
+        passes: usize,
+    },
+    /// Nearest neighbours and logistic regression.
+    Baselines,
+    /// The head on features.
+    Head,
+    /// The body, for so many epochs of so many steps.
+    Body {
+        /// Epochs.
+        epochs: u64,
+        /// Steps of each.
+        steps: u64,
+        /// What one step takes, where it was measured.
+        step: Option<Duration>,
+    },
+    /// The body is not trained, and why.
+    NoBody {
+        /// For people.
+        reason: String,
+    },
+    /// The chosen model on the test set.
+    Test,
+}
+
+/// What features alone can do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Baselines {
+    /// Accuracy of the 20 nearest neighbours on the validation set, in `[0, 1]`.
+    pub knn: f64,
+    /// Accuracy of the logistic regression on it.
+    pub probe: f64,
+}
+
+/// What a phase gave, on the validation set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhaseReport {
+    /// `head` or `body`.
+    pub name: &'static str,
+    /// Epochs trained.
+    pub epochs: u64,
+    /// How long it took.
+    pub time: Duration,
+    /// The score.
+    pub report: Report,
+}
+
+/// Is told how it goes. The methods of [`Observer`] are called while the body trains.
+pub trait TransferObserver: Observer {
+    /// A phase begins.
+    ///
+    /// # Errors
+    /// The observer's own.
+    fn phase(&mut self, _phase: &Phase) -> Result<()> {
+        Ok(())
+    }
+
+    /// So many more pictures went through the body.
+    fn extracted(&mut self, _passes: usize) {}
+
+    /// The baselines are known.
+    fn baselines(&mut self, _baselines: &Baselines) {}
+
+    /// An epoch of the head is over.
+    fn head_epoch(&mut self, _epoch: &HeadEpoch) {}
+}
+
+impl TransferObserver for () {}
+
+/// A fine-tuned model and how it came about.
+pub struct FineTuned {
+    /// The model with classes, preprocessing and card: what [`Predictor`](https://docs.rs/timburn-infer) needs.
+    pub bundle: Bundle,
+    /// The model itself, without autodiff.
+    pub model: Model,
+    /// Score of the chosen model on the validation set, by which it was chosen.
+    pub validation: Report,
+    /// Its score on the test set, where the data has one that took no part in any choice.
+    pub test: Option<Report>,
+    /// What features alone can do.
+    pub baselines: Baselines,
+    /// The phases and their scores, in order.
+    pub phases: Vec<PhaseReport>,
+    /// Which of them gave the model.
+    pub chosen: &'static str,
+    /// The data as they were split.
+    pub data: TrainData,
+    /// How the body was trained.
+    pub recipe: Recipe,
+    /// Pooled features of the validation pictures, before any training of the body.
+    pub features: Features,
+    /// Pictures that could not be used.
+    pub bad: Vec<BadFile>,
+    /// Whether it was asked to stop before its end.
+    pub interrupted: bool,
+}
+
+impl FineTuned {
+    /// Writes the bundle, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Bundle::save`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.bundle.save(path, timburn_weights::Precision::F32)
+    }
+}
+
+impl Default for FineTune {
+    fn default() -> Self {
+        Self {
+            epochs: Epochs::Fixed(3),
+            head: Head::Linear,
+            single_logit: false,
+            head_epochs: 30,
+            views: 1,
+            batch_size: 32,
+            head_lr: 2e-3,
+            lr: 5e-4,
+            lr_slice: 100.0,
+            freeze: None,
+            balanced: false,
+            patience: 3,
+            validation: 0.2,
+            per_class: None,
+            seed: 0,
+            workers: 0,
+            cache: None,
+            checkpoints: None,
+            stop: StopFlag::default(),
+        }
+    }
+}
+
+impl FineTune {
+    /// The head, then `epochs` epochs of everything.
+    pub fn new(epochs: u64) -> Self {
+        Self { epochs: Epochs::Fixed(epochs), ..Self::default() }
+    }
+
+    /// The recipe of the body's training, for pictures as `preprocessing` wants them.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](timburn_core::Error::Argument) for values out of range.
+    pub fn recipe(&self, preprocessing: &Preprocessing, outputs: usize) -> Result<Recipe> {
+        let interpolation = Filter::from(preprocessing.interpolation);
+        let crop = RandomResizedCrop { scale: [0.35, 1.0], interpolation, ..RandomResizedCrop::new(preprocessing.input) };
+        let mut recipe = Recipe::default();
+        recipe.train.batch_size = self.batch_size;
+        recipe.train.lr = self.lr;
+        recipe.train.seed = self.seed;
+        recipe.train.epochs = if let Epochs::Fixed(epochs) = self.epochs { epochs.max(1) } else { 1 };
+        recipe.data.validation = self.validation;
+        recipe.data.split_seed = self.seed;
+        recipe.data.per_class = self.per_class;
+        recipe.augment.train = vec![Transform::RandomResizedCrop(crop), Transform::HorizontalFlip(Flip::default())];
+        recipe.augment.evaluation = presets::imagenet_eval(preprocessing);
+        recipe.loader.workers = self.workers;
+        recipe.loss = LossConfig::for_outputs(outputs);
+        recipe.optimizer = OptimizerSection(OptimizerConfig::AdamW(AdamW { weight_decay: 0.01, ..AdamW::default() }));
+        let curve = Curve::OneCycle(OneCycle { cycle_momentum: false, ..OneCycle::default() });
+        recipe.schedule = ScheduleSection(ScheduleConfig::new(curve));
+        recipe.early_stopping =
+            Some(EarlyStopping { patience: self.patience, min_delta: 0.0, metric: Best::Top1 });
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// Fine-tunes the model of `bundle` to the classes of `splits`.
+    ///
+    /// # Errors
+    /// As [`fit_observed`](Self::fit_observed).
+    pub fn fit(&self, bundle: &Bundle, splits: Splits, device: &Device) -> Result<FineTuned> {
+        self.fit_observed(bundle, splits, device, &mut ())
+    }
+
+    /// [`fit`](Self::fit), told step by step.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](timburn_core::Error::Argument) for values out of range; those of data, weights, device, checkpoints and observer;
+    /// [`TrainError`].
+    pub fn fit_observed(
+        &self,
+        bundle: &Bundle,
+        splits: Splits,
+        device: &Device,
+        observer: &mut dyn TransferObserver,
+    ) -> Result<FineTuned> {
+        let device = device.clone().without_autodiff();
+        let classes = splits.classes().clone();
+        let outputs = if self.single_logit && classes.len() == 2 { 1 } else { classes.len() };
+        let options =
+            ModelOptions { classes: Some(outputs), head: self.head.clone(), seed: self.seed, ..bundle.model.options.clone() };
+        let model = bundle.load_with(&options, &device)?;
+        let mut recipe = self.recipe(&bundle.preprocessing, outputs)?;
+        let weights = if self.balanced { class_weights(&splits.train) } else { Vec::new() };
+        recipe.loss.set_class_weights((!weights.is_empty() && outputs > 1).then(|| weights.clone()));
+        let test = splits.test.clone();
+        let data = TrainData::new(&recipe, splits)?;
+        let test = test.filter(|_| !data.scores_on_test);
+
+        let (train, validation, bad) = self.features(&model, &recipe, &data, &device, observer)?;
+        observer.phase(&Phase::Baselines)?;
+        let probe = Probe::fit(&train, &validation, classes.len(), &weights, &device)?;
+        let baselines = Baselines { knn: knn_accuracy(&train, &validation, classes.len(), NEIGHBOURS, &device)?, probe: probe.accuracy };
+        observer.baselines(&baselines);
+
+        let head = self.train_head(model, (&train, &validation), &probe, &recipe, &device, observer)?;
+        let mut phases = vec![head.1];
+        let body = self.train_body(&head.0, &mut recipe, &data, &device, observer)?;
+        let (mut model, mut chosen, mut interrupted) = (head.0, "head", self.stop.is_requested());
+        if let Some((tuned, phase, ending)) = body {
+            interrupted |= ending == Ending::Interrupted;
+            if better(&phase.report, &phases[0].report) {
+                (model, chosen) = (tuned, "body");
+            }
+            phases.push(phase);
+        }
+        let validation_report = phases.iter().find(|phase| phase.name == chosen).map(|phase| phase.report.clone());
+        let validation_report = validation_report.unwrap_or_else(|| phases[0].report.clone());
+        let test = match test.filter(|_| !interrupted) {
+            Some(test) => {
+                observer.phase(&Phase::Test)?;
+                Some(self.evaluate(&model, test, &recipe, &device, observer)?)
+            }
+            None => None,
+        };
+        let bundle = self.bundle(bundle, &model, &options, &classes, &recipe, &validation_report)?;
+        Ok(FineTuned {
+            bundle,
+            model,
+            validation: validation_report,
+            test,
+            baselines,
+            phases,
+            chosen,
+            data,
+            recipe,
+            features: validation,
+            bad,
+            interrupted,
+        })
+    }
+
+    /// Features of training and validation set.
+    fn features(
+        &self,
+        model: &Model,
+        recipe: &Recipe,
+        data: &TrainData,
+        device: &Device,
+        observer: &mut dyn TransferObserver,
+    ) -> Result<(Features, Features, Vec<BadFile>)> {
+        let plain = Pipeline::new(recipe.augment.evaluation.clone())?;
+        let extraction = |dataset: &DynDataset, views| -> Result<Extraction> {
+            Ok(Extraction {
+                dataset: dataset.clone(),
+                plain: plain.clone(),
+                augmented: Pipeline::new(recipe.augment.train.clone())?,
+                views,
+                normalization: data.normalization(),
+                batch_size: self.batch_size,
+                seed: self.seed,
+                workers: self.workers,
+                skip_bad: recipe.loader.skip_bad,
+            })
+        };
+        let views = self.views.max(1);
+        observer.phase(&Phase::Features { passes: data.train().len() * views + data.validation().len() })?;
+        let digest = self.cache.as_ref().map(|_| body_digest(model)).transpose()?;
+        let pool = format!("{:?}", self.head.layers().pool);
+        let body = |images: Tensor<4>| -> Result<Tensor<2>> {
+            if self.stop.is_requested() {
+                return Err(TrainError::Interrupted.into());
+            }
+            Ok(model.pool(model.forward_features(images)))
+        };
+        let mut run = |dataset: &DynDataset, views| {
+            let extraction = extraction(dataset, views)?;
+            let key = digest.as_ref().map(|digest| extraction.key(&format!("{digest} {pool}")));
+            let cache = self.cache.as_deref().zip(key.as_deref());
+            extraction.run(&body, device, cache, &mut |passes| observer.extracted(passes))
+        };
+        let (train, mut bad) = run(data.train(), views)?;
+        let (validation, more) = run(data.validation(), 1)?;
+        bad.extend(more);
+        Ok((train, validation, bad))
+    }
+
+    /// The model with a head for these features, and its score.
+    fn train_head(
+        &self,
+        model: Model,
+        (train, validation): (&Features, &Features),
+        probe: &Probe,
+        recipe: &Recipe,
+        device: &Device,
+        observer: &mut dyn TransferObserver,
+    ) -> Result<(Model, PhaseReport)> {
+        observer.phase(&Phase::Head)?;
+        let started = Instant::now();
+        if let Some(model) = with_probe(&model, probe)?.filter(|_| self.head.is_linear()) {
+            let report = score(&model, validation, device)?;
+            return Ok((model, PhaseReport { name: "head", epochs: 0, time: started.elapsed(), report }));
+        }
+        let mut recipe = recipe.clone();
+        recipe.train.lr = self.head_lr;
+        recipe.train.epochs = self.head_epochs.max(1);
+        recipe.train.batch_size = 64;
+        let training = HeadTraining { recipe, patience: u64::from(self.patience) + 2 };
+        let mut epochs = 0;
+        let (trained, report) = training.run(model.clone(), (train, validation), device, &mut |epoch| {
+            epochs = epoch.epoch + 1;
+            observer.head_epoch(epoch);
+        })?;
+        // Onto the model as it was: the trained one's body is marked as frozen.
+        let model = load_state_dict(&model, &state_dict(&trained))?;
+        Ok((model, PhaseReport { name: "head", epochs, time: started.elapsed(), report }))
+    }
+
+    /// The model with its body trained too, if there is time for it.
+    fn train_body(
+        &self,
+        model: &Model,
+        recipe: &mut Recipe,
+        data: &TrainData,
+        device: &Device,
+        observer: &mut dyn TransferObserver,
+    ) -> Result<Option<(Model, PhaseReport, Ending)>> {
+        let started = Instant::now();
+        let model = match &self.freeze {
+            Some(stage) => crate::freeze::freeze_until(model.clone(), stage)?,
+            None => model.clone(),
+        };
+        let steps = (data.train().len() / self.batch_size.max(1)).max(1) as u64;
+        let (epochs, step) = match self.epochs {
+            Epochs::Fixed(epochs) => (epochs, None),
+            Epochs::Within { time, most } => {
+                let step = self.time_step(&model, recipe, data, device)?;
+                let epoch = step.as_secs_f64() * steps as f64;
+                ((time.as_secs_f64() / epoch).floor().min(most as f64) as u64, Some(step))
+            }
+        };
+        if epochs == 0 || self.stop.is_requested() {
+            let reason = match step {
+                Some(step) => {
+                    let minutes = step.as_secs_f64() * steps as f64 / 60.0;
+                    format!("an epoch of it would take {minutes:.0} min on this machine: more than the time given")
+                }
+                None => "no epochs were asked for".into(),
+            };
+            observer.phase(&Phase::NoBody { reason })?;
+            return Ok(None);
+        }
+        recipe.train.epochs = epochs;
+        observer.phase(&Phase::Body { epochs, steps, step })?;
+        let trainer = Trainer::new(recipe.clone(), model.clone(), data.clone(), device)?.with_stop(self.stop.clone());
+        let trainer = match &self.checkpoints {
+            Some(folder) => trainer.with_checkpoints(CheckpointStore::open(folder, recipe.checkpoints.keep_last)?)?,
+            None => trainer,
+        };
+        let outcome = trainer.fit(observer)?;
+        let last = outcome.report.as_ref().and_then(|report| report.top(1));
+        let (tuned, report) = match (outcome.best_weights()?, outcome.report) {
+            // The last weights are not the best ones.
+            (Some(weights), report) if report.is_none() || last < outcome.best => {
+                let best = load_state_dict(&outcome.model, &weights)?;
+                let report = self.evaluate(&best, data.validation().clone(), recipe, device, observer)?;
+                (best, report)
+            }
+            (_, Some(report)) => (outcome.model, report),
+            (_, None) => return Ok(None),
+        };
+        Ok(Some((tuned, PhaseReport { name: "body", epochs, time: started.elapsed(), report }, outcome.ending)))
+    }
+
+    /// What a training step takes: the faster of two after one that is not counted.
+    fn time_step(&self, model: &Model, recipe: &Recipe, data: &TrainData, device: &Device) -> Result<Duration> {
+        let pipeline = Pipeline::new(recipe.augment.train.clone())?;
+        let options = LoaderOptions { batch_size: self.batch_size, sampling: Sampling::Sequential, ..LoaderOptions::default() };
+        let loader = Loader::new(data.train().clone(), Arc::new(pipeline), options)?;
+        let mut learner = Learner::new(recipe, model.clone(), device, 1)?;
+        let mut fastest = Duration::MAX;
+        for (number, batch) in loader.epoch(0).take(3).enumerate() {
+            let batch = batch?;
+            if batch.is_empty() {
+                continue;
+            }
+            let started = Instant::now();
+            let on = learner.device().clone();
+            let targets = crate::loss::Targets::classes(&batch.labels, data.classes().len(), &on)?;
+            learner.backward(batch.images(&data.normalization(), &on)?, targets, batch.targets(&on))?;
+            learner = learner.update()?.0;
+            if number > 0 || data.train().len() <= self.batch_size {
+                fastest = fastest.min(started.elapsed());
+            }
+        }
+        Ok(fastest)
+    }
+
+    fn evaluate(
+        &self,
+        model: &Model,
+        dataset: DynDataset,
+        recipe: &Recipe,
+        device: &Device,
+        observer: &mut dyn TransferObserver,
+    ) -> Result<Report> {
+        let total = dataset.len();
+        let pipeline = Pipeline::new(recipe.augment.evaluation.clone())?;
+        let options = LoaderOptions { batch_size: self.batch_size, sampling: Sampling::Sequential, ..LoaderOptions::default() };
+        let loader = Loader::new(dataset, Arc::new(pipeline), options)?;
+        let evaluator = Evaluator {
+            loader: &loader,
+            normalization: recipe.augment.normalization(),
+            loss: None,
+            test_time: recipe.evaluation.test_time,
+            top: &recipe.evaluation.top,
+            precision: recipe.train.precision,
+        };
+        Ok(evaluator.score(model, device, &mut |done| observer.evaluating(done, total))?.0)
+    }
+
+    fn bundle(
+        &self,
+        from: &Bundle,
+        model: &Model,
+        options: &ModelOptions,
+        classes: &Classes,
+        recipe: &Recipe,
+        report: &Report,
+    ) -> Result<Bundle> {
+        let mut card = Card {
+            source: from.card.name.clone().or_else(|| Some(from.model.architecture.clone())),
+            licence: from.card.licence.clone(),
+            recipe: serde_json::to_value(recipe).unwrap_or_default(),
+            ..Card::default()
+        };
+        card.measured.top1 = report.top(1).map(|share| 100.0 * share);
+        card.measured.top5 = report.top(5).filter(|_| classes.len() > 5).map(|share| 100.0 * share);
+        Ok(Bundle {
+            model: ModelSpec { architecture: from.model.architecture.clone(), options: options.clone() },
+            classes: classes.clone(),
+            preprocessing: from.preprocessing.clone(),
+            card,
+            weights: state_dict(model),
+        })
+    }
+}
+
+/// Higher accuracy, or the same and a lower loss.
+fn better(a: &Report, b: &Report) -> bool {
+    let key = |report: &Report| (report.top(1).unwrap_or(0.0), -report.loss.unwrap_or(f64::INFINITY));
+    key(a).partial_cmp(&key(b)).is_some_and(std::cmp::Ordering::is_gt)
+}
+
+/// `n / (classes · count)` for each class: scikit-learn's `balanced`.
+fn class_weights(dataset: &DynDataset) -> Vec<f32> {
+    let mut counts = vec![0usize; dataset.classes().len()];
+    for index in 0..dataset.len() {
+        if let Some(count) = counts.get_mut(dataset.label(index)) {
+            *count += 1;
+        }
+    }
+    let weight = |&count: &usize| dataset.len() as f32 / (counts.len() * count.max(1)) as f32;
+    counts.iter().map(weight).collect()
+}
