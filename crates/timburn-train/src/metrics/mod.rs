@@ -3,10 +3,12 @@
 
 mod auroc;
 mod calibration;
+mod comparison;
 mod confusion;
 
 pub use auroc::Auroc;
 pub use calibration::{Calibration, ReliabilityBin};
+pub use comparison::Comparison;
 pub use confusion::{ClassReport, Confusion};
 
 use serde::{Deserialize, Serialize};

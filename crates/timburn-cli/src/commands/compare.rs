@@ -1,0 +1,149 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use timburn_core::{Result, open_device};
+use timburn_train::metrics::Comparison;
+use timburn_train::report::{Evidence, Table, environment_facts};
+use timburn_train::run::Environment;
+
+use super::contestant::{ClassMap, Contestant, Part};
+use super::eval::summary;
+use super::train::unused;
+use crate::output;
+
+/// Decides the bootstrap's draws.
+const SEED: u64 = 0;
+
+/// Compare two models on the same pictures: is the difference more than chance?
+///
+/// Both answer every picture. What they differ on is tested (McNemar's exact test), and the difference of their accuracies has a 95 % interval
+/// (paired bootstrap). The models may have different classes, as long as the data's are among them or --map gathers them.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  timburn compare efficientnet_lite0 pets.timburn pets/ --map cats-and-dogs.csv
+  timburn compare before.timburn after.timburn flowers/ --split test --json")]
+pub(crate) struct Compare {
+    /// A bundle's file, or a model's name
+    #[arg(value_name = "A")]
+    first: String,
+    /// Another one
+    #[arg(value_name = "B")]
+    second: String,
+    /// The data set, in any layout that `timburn data inspect` knows
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// Which pictures
+    #[arg(long, value_enum, default_value = "auto")]
+    split: Part,
+    /// Lines `CLASS OF THE MODEL,CLASS OF THE DATA`, for a model that does not have the data's classes
+    #[arg(long, value_name = "FILE")]
+    map: Option<PathBuf>,
+    /// Folder of the reports [default: runs/compare-NAME, runs/compare-NAME-2, …]
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// No reports, only the numbers
+    #[arg(long, conflicts_with = "output")]
+    no_report: bool,
+    /// Pictures in a batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: u16,
+    /// auto, or a backend with an optional index: flex, cuda:1, wgpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Print the numbers as JSON
+    #[arg(long)]
+    json: bool,
+    /// No bars
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Compare {
+    pub(crate) fn run(&self) -> Result<u8> {
+        let (dataset, part) = self.split.of(timburn_data::open(&self.data)?)?;
+        let map = self.map.as_deref().map(ClassMap::read).transpose()?;
+        let device = open_device(&self.device)?;
+        let contestants = [Contestant::open(&self.first, None, &device)?, Contestant::open(&self.second, None, &device)?];
+        let mut sittings = Vec::new();
+        for contestant in &contestants {
+            let sitting = contestant.sit(&dataset, map.as_ref())?;
+            let found = contestant.examine(&sitting, usize::from(self.batch), !self.no_report, &device, self.quiet || self.json)?;
+            sittings.push((contestant, sitting, found));
+        }
+        let [first, second] = sittings.as_slice() else { return Ok(1) };
+        // Both saw the same files in the same order; what one could not read, the other could not either.
+        let answers = first.2.predictions.iter().zip(second.2.predictions.iter());
+        let comparison = Comparison::of(answers.map(|(a, b)| (a.is_right(), b.is_right())), SEED);
+
+        let mut pages = Vec::new();
+        if !self.no_report {
+            let name = self.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let folder = self.output.clone().unwrap_or_else(|| unused(&format!("compare-{name}")));
+            for ((contestant, sitting, found), letter) in sittings.iter().zip(["a", "b"]) {
+                let explain = contestant.explain(sitting, &device)?;
+                let mut evidence = Evidence::new(format!("{} on {}", contestant.name, self.data.display()), &sitting.classes, found);
+                evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.data.display());
+                evidence.grad_cam = Some(&explain);
+                evidence.facts = environment_facts(&Environment::collect(&self.device));
+                evidence.tables = vec![self.table(&comparison)];
+                pages.push(evidence.write(folder.join(letter))?);
+            }
+        }
+        if self.json {
+            let value = json!({
+                "a": { "model": self.first, "score": summary(&first.2.report) }, "b": { "model": self.second, "score": summary(&second.2.report) },
+                "part": part, "comparison": comparison, "reports": pages,
+            });
+            output::results(|out| writeln!(out, "{value}"))?;
+            return Ok(0);
+        }
+        let table = self.table(&comparison);
+        output::results(|out| {
+            for row in &table.rows {
+                writeln!(out, "{:24} {}", row.first().map_or("", String::as_str), row.get(1).map_or("", String::as_str))?;
+            }
+            writeln!(out, "{}", verdict(&comparison))?;
+            pages.iter().try_for_each(|page| writeln!(out, "report  {}", page.display()))
+        })?;
+        Ok(0)
+    }
+
+    fn table(&self, comparison: &Comparison) -> Table {
+        let total = comparison.samples.max(1) as f64;
+        let share = |count: u64| format!("{:.2} % ({count} of {})", 100.0 * count as f64 / total, comparison.samples);
+        let row = |name: String, value: String| vec![name, value];
+        let points = |share: f64| format!("{:+.2}", 100.0 * share);
+        let [low, high] = comparison.interval;
+        Table {
+            caption: format!("A: {}, B: {}, on the same pictures", self.first, self.second),
+            head: vec!["".into(), "".into()],
+            rows: vec![
+                row("A right".into(), share(comparison.both + comparison.only_first)),
+                row("B right".into(), share(comparison.both + comparison.only_second)),
+                row("only A right".into(), comparison.only_first.to_string()),
+                row("only B right".into(), comparison.only_second.to_string()),
+                row("neither right".into(), comparison.neither.to_string()),
+                row(
+                    "B minus A".into(),
+                    format!("{} points, 95 % interval {} to {}", points(comparison.difference), points(low), points(high)),
+                ),
+                row("McNemar's exact test".into(), format!("p = {}", p_value(comparison.p_value))),
+            ],
+        }
+    }
+}
+
+fn p_value(p: f64) -> String {
+    if p < 1e-4 { format!("{p:.1e}") } else { format!("{p:.4}") }
+}
+
+/// What the numbers say, without a threshold taken for a truth.
+fn verdict(comparison: &Comparison) -> &'static str {
+    match (comparison.p_value < 0.05, comparison.difference > 0.0) {
+        (false, _) => "No difference that these pictures could not also show by chance (p ≥ 0.05).",
+        (true, true) => "B is better: so uneven a split is rare among equals (p < 0.05).",
+        (true, false) => "A is better: so uneven a split is rare among equals (p < 0.05).",
+    }
+}

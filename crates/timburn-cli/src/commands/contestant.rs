@@ -1,0 +1,257 @@
+//! A model that is scored on data it was not made for: whose classes are whose.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use timburn_core::device::Device;
+use timburn_core::{Classes, Error, Result};
+use timburn_data::loader::{Normalization, Sampling};
+use timburn_data::{Dataset, DynDataset, Loader, LoaderOptions, Rgb8Image, Splits};
+use timburn_infer::GradCam;
+use timburn_models::{ImageModel, Model};
+use timburn_train::recipe::TestTime;
+use timburn_train::{Evaluator, Examination, Grouped, Loss, LossConfig, Precision};
+use timburn_weights::{Bundle, HubOptions, resolve};
+
+use crate::output::{self, DownloadBar};
+
+/// Samples whose features are kept for a map of them.
+const MAPPED: usize = 2000;
+
+/// Which pictures are scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Part {
+    /// The test set; without one the validation set; without that everything
+    Auto,
+    /// The training set
+    Train,
+    /// The validation set
+    Validation,
+    /// The test set
+    Test,
+}
+
+impl Part {
+    /// The pictures, and what to call them.
+    pub(super) fn of(self, splits: Splits) -> Result<(DynDataset, &'static str)> {
+        let missing = |what: &str| Error::Argument {
+            name: "--split",
+            value: what.to_owned(),
+            expected: "a part that the data has; timburn data inspect shows them".into(),
+        };
+        let Splits { train, validation, test } = splits;
+        match self {
+            Self::Train => Ok((train, "training set")),
+            Self::Validation => validation.map(|set| (set, "validation set")).ok_or_else(|| missing("validation")),
+            Self::Test => test.map(|set| (set, "test set")).ok_or_else(|| missing("test")),
+            Self::Auto => Ok(match (test, validation) {
+                (Some(test), _) => (test, "test set"),
+                (None, Some(validation)) => (validation, "validation set"),
+                (None, None) => (train, "whole set"),
+            }),
+        }
+    }
+}
+
+/// A model with what it needs.
+pub(super) struct Contestant {
+    /// As the user called it.
+    pub(super) name: String,
+    pub(super) bundle: Bundle,
+    model: Model,
+}
+
+/// A contestant and pictures labelled so that it can be scored on them.
+pub(super) struct Sitting {
+    model: Answers,
+    pub(super) dataset: DynDataset,
+    pub(super) classes: Classes,
+}
+
+enum Answers {
+    Own(Box<Model>),
+    Gathered(Box<Grouped<Model>>),
+}
+
+impl Contestant {
+    /// A bundle's file, or the name of published weights; `weights` are those for a name.
+    pub(super) fn open(name: &str, weights: Option<&Path>, device: &Device) -> Result<Self> {
+        let progress = DownloadBar::default();
+        let file = Path::new(name);
+        let (model, weights) = match weights {
+            None if file.is_file() => (None, Some(file)),
+            _ => (Some(name), weights),
+        };
+        let bundle = resolve(model, weights, &HubOptions::from_env(), &progress)?;
+        progress.clear();
+        let model = bundle.load(&device.clone().without_autodiff())?;
+        Ok(Self { name: name.to_owned(), bundle, model })
+    }
+
+    /// Brings the model's classes and the data's together: the data's are looked up among the model's, by id or name; else `map` says which of
+    /// the model's stand for which of the data's.
+    pub(super) fn sit(&self, dataset: &DynDataset, map: Option<&ClassMap>) -> Result<Sitting> {
+        let (own, asked) = (&self.bundle.classes, dataset.classes());
+        if own.names == asked.names {
+            let model = Answers::Own(Box::new(self.model.clone()));
+            return Ok(Sitting { model, dataset: dataset.clone(), classes: asked.clone() });
+        }
+        let known = |index: usize| {
+            let id = asked.ids.get(index).or_else(|| asked.names.get(index));
+            id.and_then(|id| own.index_of(id)).or_else(|| asked.name(index).and_then(|name| own.index_of(name)))
+        };
+        if (0..asked.len()).all(|index| known(index).is_some()) {
+            let dataset: DynDataset = Arc::new(dataset.clone().with_classes(own)?);
+            return Ok(Sitting { model: Answers::Own(Box::new(self.model.clone())), dataset, classes: own.clone() });
+        }
+        let Some(map) = map else {
+            let unknown: Vec<&str> = (0..asked.len()).filter(|&index| known(index).is_none()).filter_map(|index| asked.name(index)).collect();
+            let expected = format!("classes of {}, or --map FILE, which says which of its classes stand for them", self.name);
+            return Err(Error::Argument { name: "classes of the data", value: shortened(&unknown), expected });
+        };
+        let model = Grouped::new(self.model.clone(), map.groups(own, asked)?)?;
+        Ok(Sitting { model: Answers::Gathered(Box::new(model)), dataset: dataset.clone(), classes: asked.clone() })
+    }
+
+    /// Scores it.
+    pub(super) fn examine(&self, sitting: &Sitting, batch: usize, features: bool, device: &Device, quiet: bool) -> Result<Examination> {
+        let device = device.clone().without_autodiff();
+        let options = LoaderOptions { batch_size: batch, sampling: Sampling::Sequential, ..LoaderOptions::default() };
+        let loader = Loader::new(sitting.dataset.clone(), Arc::new(self.bundle.preprocessing.clone()), options)?;
+        let bar = if quiet {
+            indicatif::ProgressBar::hidden()
+        } else {
+            output::bar(loader.samples() as u64, "{msg} {bar:30} {pos}/{len} pictures, {per_sec}, {eta} left")
+        };
+        bar.set_message(self.name.clone());
+        let outputs = sitting.model.outputs();
+        let loss = Loss::new(LossConfig::for_outputs(outputs), outputs)?;
+        let evaluator = Evaluator {
+            loader: &loader,
+            normalization: Normalization::from(&self.bundle.preprocessing),
+            loss: Some(&loss),
+            test_time: TestTime::None,
+            top: &[1, 5],
+            precision: Precision::F32,
+        };
+        let kept = if features { MAPPED } else { 0 };
+        let mut progress = |done: usize| bar.inc(done as u64);
+        let found = match &sitting.model {
+            Answers::Own(model) => evaluator.examine(model.as_ref(), &device, kept, &mut progress),
+            Answers::Gathered(model) => evaluator.examine(model.as_ref(), &device, kept, &mut progress),
+        };
+        bar.finish_and_clear();
+        found
+    }
+
+    /// Explains answers of a sitting.
+    pub(super) fn explain(&self, sitting: &Sitting, device: &Device) -> Result<impl Fn(&Rgb8Image, usize) -> Result<Rgb8Image> + use<>> {
+        enum Cam {
+            Own(GradCam<Model>),
+            Gathered(GradCam<Grouped<Model>>),
+        }
+        let cam = match &sitting.model {
+            Answers::Own(model) => Cam::Own(GradCam::new(model.as_ref(), &self.bundle.preprocessing, None, device)?),
+            Answers::Gathered(model) => Cam::Gathered(GradCam::new(model.as_ref(), &self.bundle.preprocessing, None, device)?),
+        };
+        Ok(move |image: &Rgb8Image, class: usize| match &cam {
+            Cam::Own(cam) => cam.overlay(image, Some(class)),
+            Cam::Gathered(cam) => cam.overlay(image, Some(class)),
+        })
+    }
+}
+
+impl Answers {
+    fn outputs(&self) -> usize {
+        match self {
+            Self::Own(model) => model.num_classes(),
+            Self::Gathered(model) => model.num_classes(),
+        }
+    }
+}
+
+/// Which classes of a model stand for which classes of the data.
+pub(super) struct ClassMap {
+    path: PathBuf,
+    /// Line, class of the model or range of indices, class of the data.
+    lines: Vec<(usize, String, String)>,
+}
+
+impl ClassMap {
+    /// Reads lines `CLASS,DATA CLASS`: a class's name, id or index, or a range of indices (`281-285,cats`). `#` begins a remark.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let mut lines = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            // Names of ImageNet's classes hold commas; those of folders seldom do.
+            let Some((model, data)) = line.rsplit_once(',') else {
+                return Err(fault(path, number + 1, line, "CLASS OF THE MODEL,CLASS OF THE DATA"));
+            };
+            lines.push((number + 1, model.trim().to_owned(), data.trim().to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), lines })
+    }
+
+    fn groups(&self, own: &Classes, asked: &Classes) -> Result<Vec<Vec<usize>>> {
+        let mut groups = vec![Vec::new(); asked.len()];
+        for (line, model, data) in &self.lines {
+            let members: Vec<usize> = if let Some(index) = own.index_of(model) {
+                vec![index]
+            } else {
+                let (first, last) = model.split_once('-').unwrap_or((model, model));
+                match (first.trim().parse::<usize>(), last.trim().parse::<usize>()) {
+                    (Ok(first), Ok(last)) if first <= last && last < own.len() => (first..=last).collect(),
+                    _ => return Err(fault(&self.path, *line, model, &format!("a class of the model, or indices below {}", own.len()))),
+                }
+            };
+            let group = asked.index_of(data).and_then(|index| groups.get_mut(index));
+            match group {
+                Some(group) => group.extend(members),
+                None => return Err(fault(&self.path, *line, data, &format!("a class of the data: {}", shortened(&asked.names)))),
+            }
+        }
+        if let Some(empty) = groups.iter().position(Vec::is_empty) {
+            let expected = format!("a line for class `{}` of the data", asked.name(empty).unwrap_or_default());
+            return Err(Error::Argument { name: "--map", value: self.path.display().to_string(), expected });
+        }
+        Ok(groups)
+    }
+}
+
+fn fault(path: &Path, line: usize, found: &str, expected: &str) -> Error {
+    Error::Argument { name: "--map", value: format!("{}, line {line}: {found}", path.display()), expected: expected.to_owned() }
+}
+
+/// The first few of many.
+fn shortened(names: &[impl AsRef<str>]) -> String {
+    let shown: Vec<&str> = names.iter().take(5).map(AsRef::as_ref).collect();
+    let more = names.len().saturating_sub(shown.len());
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_gathers_names_ids_and_ranges() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map.csv");
+        std::fs::write(&path, "# two kinds\n281-283,cats\ntabby, tabby cat,cats # a name with a comma\n\nn02085620, dogs\n").unwrap();
+        let (mut own, asked) = (Classes::imagenet(), Classes::new(vec!["cats".into(), "dogs".into()]));
+        own.names[281] = "tabby, tabby cat".into();
+        let groups = ClassMap::read(&path).unwrap().groups(&own, &asked).unwrap();
+        assert_eq!(groups, [vec![281, 282, 283, 281], vec![151]]);
+
+        for (text, expected) in [("281\n", "line 1"), ("0-1000,cats\n", "below 1000"), ("1,birds\n", "cats, dogs"), ("1,cats\n", "`dogs`")] {
+            std::fs::write(&path, text).unwrap();
+            let error = ClassMap::read(&path).and_then(|map| map.groups(&own, &asked)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

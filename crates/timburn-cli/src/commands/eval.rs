@@ -1,0 +1,131 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use timburn_core::{Result, open_device};
+use timburn_train::Report;
+use timburn_train::report::{Evidence, environment_facts};
+use timburn_train::run::Environment;
+
+use super::contestant::{ClassMap, Contestant, Part};
+use super::train::unused;
+use crate::output;
+
+/// Score a model on labelled pictures, with a report.
+///
+/// MODEL is a bundle's file, or an architecture or `arch.tag` as `timburn models` lists them. The classes of the data are looked up among the
+/// model's by id or name. The report is one page: curves, confusion, calibration, predictions, mistakes, what they rest on.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  timburn eval flowers.timburn flowers/                 the test set; without one the validation set
+  timburn eval efficientnet_lite0 imagenet/val --json
+  timburn eval resnet50 pets/ --map cats-and-dogs.csv   ImageNet's classes gathered into the data's
+  timburn eval resnet50 photos/ --weights resnet50.pth -o report")]
+pub(crate) struct Eval {
+    /// A bundle's file, or a model's name
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// The data set, in any layout that `timburn data inspect` knows
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// Weights for the model named
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Which pictures
+    #[arg(long, value_enum, default_value = "auto")]
+    split: Part,
+    /// Lines `CLASS OF THE MODEL,CLASS OF THE DATA`: names, ids, indices or ranges of indices
+    #[arg(long, value_name = "FILE")]
+    map: Option<PathBuf>,
+    /// Folder of the report [default: runs/eval-NAME, runs/eval-NAME-2, …]
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// No report, only the score
+    #[arg(long, conflicts_with = "output")]
+    no_report: bool,
+    /// Pictures in a batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: u16,
+    /// auto, or a backend with an optional index: flex, cuda:1, wgpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Print the score as JSON
+    #[arg(long)]
+    json: bool,
+    /// No bar
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Eval {
+    pub(crate) fn run(&self) -> Result<u8> {
+        let (dataset, part) = self.split.of(timburn_data::open(&self.data)?)?;
+        let map = self.map.as_deref().map(ClassMap::read).transpose()?;
+        let device = open_device(&self.device)?;
+        let contestant = Contestant::open(&self.model, self.weights.as_deref(), &device)?;
+        let sitting = contestant.sit(&dataset, map.as_ref())?;
+        let found = contestant.examine(&sitting, usize::from(self.batch), !self.no_report, &device, self.quiet || self.json)?;
+        let page = if self.no_report {
+            None
+        } else {
+            let explain = contestant.explain(&sitting, &device)?;
+            let title = format!("{} on {}", contestant.name, self.data.display());
+            let mut evidence = Evidence::new(title, &sitting.classes, &found);
+            evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.data.display());
+            evidence.grad_cam = Some(&explain);
+            evidence.facts = environment_facts(&Environment::collect(&self.device));
+            let name = self.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let folder = self.output.clone().unwrap_or_else(|| unused(&format!("eval-{name}")));
+            Some(evidence.write(folder)?)
+        };
+        for bad in &found.bad {
+            log::warn!("left out: {}", bad.reason);
+        }
+        if self.json {
+            let value = json!({
+                "model": contestant.name, "part": part, "bad": found.bad.len(), "report": page, "score": summary(&found.report),
+            });
+            output::results(|out| writeln!(out, "{value}"))?;
+            return Ok(0);
+        }
+        output::results(|out| {
+            for (name, value) in lines(&found.report) {
+                writeln!(out, "{name:18} {value}")?;
+            }
+            page.iter().try_for_each(|page| writeln!(out, "{:18} {}", "report", page.display()))
+        })?;
+        Ok(0)
+    }
+}
+
+/// A report's numbers, shares in `[0, 1]`.
+pub(super) fn summary(report: &Report) -> serde_json::Value {
+    let top: serde_json::Map<String, serde_json::Value> = report.top.iter().map(|top| (format!("top{}", top.k), json!(top.accuracy))).collect();
+    let mut value = json!({
+        "samples": report.samples, "loss": report.loss, "balanced_accuracy": report.balanced_accuracy, "macro_f1": report.macro_f1,
+        "ece": report.ece, "auroc": report.auroc,
+    });
+    if let Some(value) = value.as_object_mut() {
+        value.extend(top);
+    }
+    value
+}
+
+/// A report's numbers for people.
+pub(super) fn lines(report: &Report) -> Vec<(String, String)> {
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let mut lines: Vec<(String, String)> = Vec::new();
+    // Among two classes everything is among the five best.
+    let informative = report.top.iter().filter(|top| top.k == 1 || top.k < report.confusion.len());
+    lines.extend(informative.filter_map(|top| Some((format!("top-{}", top.k), percent(top.accuracy?)))));
+    if let Some(first) = lines.first_mut() {
+        first.1.push_str(&format!("  of {} pictures", report.samples));
+    }
+    lines.extend(report.balanced_accuracy.map(|share| ("balanced accuracy".into(), percent(share))));
+    lines.extend(report.macro_f1.map(|share| ("macro F1".into(), percent(share))));
+    lines.extend(report.ece.map(|share| ("calibration error".into(), percent(share))));
+    lines.extend(report.auroc.map(|area| ("AUROC".into(), format!("{area:.4}"))));
+    lines.extend(report.loss.map(|loss| ("loss".into(), format!("{loss:.4}"))));
+    lines
+}
