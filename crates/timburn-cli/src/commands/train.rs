@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use timburn_core::{Classes, Error, Preprocessing, Result, open_device};
 use timburn_models::state_dict::parameters;
 use timburn_models::{Model, create, trainable_parameters};
-use timburn_train::recipe::{Document, ModelSection};
+use timburn_train::recipe::Document;
 use timburn_train::run::{Environment, Overwrite};
 use timburn_train::trainer::{EndEvent, Ending, EpochEvent, EvaluationEvent, StepEvent};
 use timburn_train::{CheckpointStore, Observer, Outcome, Recipe, Recorder, RunFolder, StopFlag, TrainData, Trainer};
@@ -210,10 +210,11 @@ impl Train {
     }
 }
 
-/// The model of the recipe, with its starting weights, its frozen part frozen.
+/// The model of the recipe, with its starting weights.
 fn model(recipe: &Recipe, classes: usize, device: &timburn_core::device::Device) -> Result<Model> {
     let section = recipe.model.as_ref().ok_or_else(|| missing("model.name", "none", "an architecture, as `timburn models` lists them"))?;
-    let options = timburn_models::ModelOptions { classes: Some(section.outputs(classes)), seed: recipe.train.seed, ..section.options.clone() };
+    let options =
+        timburn_models::ModelOptions { classes: Some(section.outputs(classes)), seed: recipe.train.seed, ..section.options.clone() };
     let device = device.clone().autodiff();
     if !section.pretrained && section.weights.is_none() {
         return create(&section.name, &options, &device);
@@ -221,14 +222,7 @@ fn model(recipe: &Recipe, classes: usize, device: &timburn_core::device::Device)
     let progress = DownloadBar::default();
     let bundle = resolve(Some(&section.name), section.weights.as_deref(), &HubOptions::from_env(), &progress)?;
     progress.clear();
-    freeze(bundle.load_with(&options, &device)?, section)
-}
-
-fn freeze(model: Model, section: &ModelSection) -> Result<Model> {
-    match &section.freeze {
-        Some(stage) => timburn_train::freeze_until(model, stage),
-        None => Ok(model),
-    }
+    bundle.load_with(&options, &device)
 }
 
 /// What the bundle says about its pictures: the recipe's evaluation.
