@@ -1,5 +1,6 @@
 //! A model in training: forward, backward, update. The loop around it decides when.
 
+use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 use timburn_core::error::TrainError;
@@ -54,6 +55,20 @@ fn predicted(logits: Tensor<2>) -> Tensor<1, Int> {
     if logits.dims()[1] == 1 { logits.greater_elem(0.0).int().flatten(0, 1) } else { logits.argmax(1).flatten(0, 1) }
 }
 
+/// Gives every tensor of a module the device's way of keeping activations: one forward pass cannot mix two, and moving leaves it as it was.
+struct OnDevice<'a>(&'a Device);
+
+impl ModuleMapper for OnDevice<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let strategy = Tensor::<1>::zeros([1], self.0).gradient_checkpointing_strategy();
+        param.map(|value| {
+            let require_grad = value.is_require_grad();
+            let value = Tensor::from_inner(value.inner());
+            strategy.map_or(value.clone(), |strategy| value.with_gradient_checkpointing_strategy(strategy)).set_require_grad(require_grad)
+        })
+    }
+}
+
 /// What a step found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
@@ -105,7 +120,8 @@ impl<M: ImageModel> Learner<M> {
         let train = &recipe.train;
         let device = device.clone().autodiff();
         let device = if train.gradient_checkpointing { device.gradient_checkpointing() } else { device };
-        let model = model.to_device(&device).train();
+        // A fork, not a move: moving a tensor that requires gradients makes it an operation's result, which can no longer be trained.
+        let model = model.fork(&device).train().map(&mut OnDevice(&device));
         train.precision.check(&device)?;
         let groups = if train.decay_norms_and_biases { Groups::uniform(&model) } else { Groups::of(&model) };
         let layers = model.layer_groups();
