@@ -425,3 +425,30 @@ fn one_logit_learns_two_classes() {
     // One logit does not tell three classes apart.
     assert!(trainer(&mixed, &[2, 2, 2], pretrained(1)).is_err());
 }
+
+#[test]
+fn the_recipes_of_the_reference_projects_build_their_models() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    // Parameters of ResNet-50's body, and of each head.
+    let body = 23_508_032;
+    let s1 = 2048 * 1024 + 1024 + 1024 * 512 + 512 + 512 * 10 + 10;
+    let flat = 2048 * 64;
+    let s2 = 2 * flat + flat * 128 + 128 + 128 * 64 + 64 + 2 * 64 + 64 * 10 + 10;
+    for (name, classes, head) in [("s1-cifar10", 10, s1), ("s2-cifar10", 10, s2), ("s3-cats-and-dogs", 2, 2048 + 1)] {
+        for name in [name.to_owned(), format!("{name}-corrected")] {
+            let recipe = Recipe::read(folder.join(format!("{name}.toml")), &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(Recipe::from_toml(&recipe.to_toml().unwrap()).unwrap(), recipe, "{name}");
+            // What a bundle can say of its pictures.
+            timburn_data::Pipeline::new(recipe.augment.evaluation.clone()).unwrap().preprocessing().expect(&name);
+            let section = recipe.model.clone().unwrap();
+            let options = ModelOptions { classes: Some(section.outputs(classes)), ..section.options };
+            let device = timburn_core::open_device("flex").unwrap();
+            let model = create(&section.name, &options, &device).expect(&name);
+            assert_eq!(timburn_models::trainable_parameters(&model), body + head, "{name}");
+            recipe.train.lr_scales(&model.layer_groups()).expect(&name);
+            if let Some(plan) = section.freeze {
+                timburn_train::freeze_until(model, plan.until(0)).expect(&name);
+            }
+        }
+    }
+}

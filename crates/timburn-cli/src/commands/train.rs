@@ -19,7 +19,7 @@ use timburn_weights::{Bundle, HubOptions, ModelSpec, resolve};
 use crate::output::{self, DownloadBar};
 
 /// The recipes that are part of the program, by name.
-const SHIPPED: [(&str, &str); 12] = [
+const SHIPPED: [(&str, &str); 18] = [
     ("cats-and-dogs", include_str!("../../../../recipes/cats-and-dogs.toml")),
     ("cifar10-resnet18", include_str!("../../../../recipes/cifar10-resnet18.toml")),
     ("cifar10-resnet20", include_str!("../../../../recipes/cifar10-resnet20.toml")),
@@ -32,6 +32,12 @@ const SHIPPED: [(&str, &str); 12] = [
     ("imagenet-resnet50-rsb-a3", include_str!("../../../../recipes/imagenet-resnet50-rsb-a3.toml")),
     ("imagenet-resnet50-tv1", include_str!("../../../../recipes/imagenet-resnet50-tv1.toml")),
     ("imagenet-resnet50-tv2", include_str!("../../../../recipes/imagenet-resnet50-tv2.toml")),
+    ("s1-cifar10", include_str!("../../../../recipes/s1-cifar10.toml")),
+    ("s1-cifar10-corrected", include_str!("../../../../recipes/s1-cifar10-corrected.toml")),
+    ("s2-cifar10", include_str!("../../../../recipes/s2-cifar10.toml")),
+    ("s2-cifar10-corrected", include_str!("../../../../recipes/s2-cifar10-corrected.toml")),
+    ("s3-cats-and-dogs", include_str!("../../../../recipes/s3-cats-and-dogs.toml")),
+    ("s3-cats-and-dogs-corrected", include_str!("../../../../recipes/s3-cats-and-dogs-corrected.toml")),
 ];
 
 /// Train a model as a recipe says, or go on with a run.
