@@ -129,5 +129,33 @@ fn every_shipped_recipe_is_valid() {
     let folder = folder();
     let output = timburn(&["train", "--list"], folder.path());
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(stdout(&output).lines().count(), 12);
+    assert_eq!(stdout(&output).lines().count(), 18);
+}
+
+#[test]
+fn one_logit_trains_into_a_bundle_that_tells_two_classes_apart() {
+    let folder = folder();
+    let Some(data) = cifar(folder.path(), 20, 5) else { return };
+    for split in ["train", "test"] {
+        for class in std::fs::read_dir(data.join(split)).expect("classes").map(|entry| entry.expect("an entry").path()) {
+            if !(class.ends_with("ship") || class.ends_with("frog")) {
+                std::fs::remove_dir_all(class).expect("removes");
+            }
+        }
+    }
+    let data = data.to_str().expect("UTF-8");
+    let one_logit = ["--set", "model.options.classes=1", "--set", "loss.name=binary_cross_entropy", "--set", "loss.class_weights=balanced"];
+    let output = timburn(&train(data, "run", &one_logit), folder.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let picture = std::fs::read_dir(Path::new(data).join("test/ship")).expect("ships").next().expect("a ship").expect("an entry").path();
+    let predicted = timburn(&["predict", picture.to_str().expect("UTF-8"), "--weights", "run/model.timburn", "--json"], folder.path());
+    assert!(predicted.status.success(), "{}", stderr(&predicted));
+    let answer: Value = serde_json::from_slice(&predicted.stdout).expect("JSON");
+    let guesses = answer[0]["predictions"].as_array().expect("guesses");
+    let scores: Vec<f64> = guesses.iter().map(|guess| guess["score"].as_f64().expect("a score")).collect();
+    assert_eq!(scores.len(), 2);
+    assert!((scores[0] + scores[1] - 1.0).abs() < 1e-6 && scores[0] >= scores[1], "{scores:?}");
+    let mut labels: Vec<&str> = guesses.iter().map(|guess| guess["label"].as_str().expect("a label")).collect();
+    labels.sort_unstable();
+    assert_eq!(labels, ["frog", "ship"]);
 }

@@ -58,10 +58,10 @@ pub mod transfer;
 
 pub use checkpoint::{Checkpoint, CheckpointStore};
 pub use ema::{Ema, EmaConfig};
-pub use freeze::freeze_until;
+pub use freeze::{FreezePlan, FreezeStep, freeze_until};
 pub use gradients::{Accumulator, Clip, ParameterGradients};
 pub use grouped::Grouped;
-pub use loss::{Loss, LossConfig, Reduction, Targets};
+pub use loss::{ClassWeights, Loss, LossConfig, Reduction, Targets};
 pub use lr_finder::LrFinder;
 pub use metrics::{Metrics, Report};
 pub use optimizer::{Group, Groups, Optimizer, OptimizerConfig, StepParams};

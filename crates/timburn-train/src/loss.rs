@@ -64,9 +64,9 @@ pub enum LossConfig {
         /// ε in `[0, 1]`: the target becomes `(1 - ε) y + ε / classes`.
         #[serde(default)]
         label_smoothing: f64,
-        /// w, one per class; 1 when absent. Over classes the mean is weighted by them, over soft targets it is not (as in PyTorch).
+        /// w; 1 for each class when absent. Over classes the mean is weighted by them, over soft targets it is not (as in PyTorch).
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        class_weights: Option<Vec<f32>>,
+        class_weights: Option<ClassWeights>,
     },
     /// `-w_c (y_c log σ(x_c) + (1 - y_c) log(1 - σ(x_c)))`, the mean over samples and classes: `timm.loss.BinaryCrossEntropy`. A model with
     /// one logit is a detector of class 1: its targets are classes 0 and 1.
@@ -77,10 +77,28 @@ pub enum LossConfig {
         /// Turns targets above this into 1 and others into 0.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target_threshold: Option<f64>,
-        /// w, one per class; 1 when absent.
+        /// w; 1 for each class when absent. A model with one logit takes two: of class 0 and of class 1.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        class_weights: Option<Vec<f32>>,
+        class_weights: Option<ClassWeights>,
     },
+}
+
+/// What the classes count for. In a recipe a list of numbers, or `"balanced"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a list of numbers, one per class, or \"balanced\"")]
+pub enum ClassWeights {
+    /// By the training set.
+    Rule(WeightRule),
+    /// One number from 0 on for each class.
+    Given(Vec<f32>),
+}
+
+/// How a training set decides the weights of its classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightRule {
+    /// `samples / (classes · samples of the class)`: every class counts as much as any other, whatever its size; scikit-learn's `balanced`.
+    Balanced,
 }
 
 impl LossConfig {
@@ -89,11 +107,29 @@ impl LossConfig {
         if outputs == 1 { Self::BinaryCrossEntropy { smoothing: 0.0, target_threshold: None, class_weights: None } } else { Self::default() }
     }
 
-    /// Weighs the classes, one weight each; all alike for `None`.
-    pub fn set_class_weights(&mut self, weights: Option<Vec<f32>>) {
+    /// Weighs the classes; all alike for `None`.
+    pub fn set_class_weights(&mut self, weights: Option<ClassWeights>) {
         match self {
             Self::CrossEntropy { class_weights, .. } | Self::BinaryCrossEntropy { class_weights, .. } => *class_weights = weights,
         }
+    }
+
+    /// The same loss with weights that follow from the number of training samples of each class.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when a class has no sample and weights are to be balanced.
+    pub fn for_counts(mut self, counts: &[usize]) -> Result<Self> {
+        let (Self::CrossEntropy { class_weights, .. } | Self::BinaryCrossEntropy { class_weights, .. }) = &mut self;
+        if matches!(class_weights, Some(ClassWeights::Rule(WeightRule::Balanced))) {
+            if let Some(class) = counts.iter().position(|&count| count == 0) {
+                let expected = format!("training samples of every class, or a list of weights: class {class} has none");
+                return Err(Error::Argument { name: "loss.class_weights", value: "balanced".into(), expected });
+            }
+            let samples: usize = counts.iter().sum();
+            let weight = |&count: &usize| (samples as f64 / (counts.len() as f64 * count as f64)) as f32;
+            *class_weights = Some(ClassWeights::Given(counts.iter().map(weight).collect()));
+        }
+        Ok(self)
     }
 }
 
@@ -114,14 +150,17 @@ impl Loss {
     /// The loss of models with `logits` outputs.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a value out of range, a number of class weights other than `logits`, or cross-entropy over one logit (it
-    /// is always 0).
+    /// [`Error::Argument`] for a value out of range, a number of class weights other than the classes', weights that still wait for
+    /// [`LossConfig::for_counts`], or cross-entropy over one logit (it is always 0).
     pub fn new(config: LossConfig, logits: usize) -> Result<Self> {
         let argument = |name, value: String, expected: String| Err(Error::Argument { name, value, expected });
         let (LossConfig::CrossEntropy { class_weights, .. } | LossConfig::BinaryCrossEntropy { class_weights, .. }) = &config;
-        if let Some(weights) = class_weights {
-            if weights.len() != logits {
-                return argument("loss.class_weights", format!("{} weights", weights.len()), format!("{logits}, one per class"));
+        if matches!(class_weights, Some(ClassWeights::Rule(_))) {
+            return argument("loss.class_weights", "balanced".into(), "a list, where there is no training set to take it from".into());
+        }
+        if let Some(ClassWeights::Given(weights)) = class_weights {
+            if weights.len() != logits.max(2) {
+                return argument("loss.class_weights", format!("{} weights", weights.len()), format!("{}, one per class", logits.max(2)));
             }
             if let Some(weight) = weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
                 return argument("loss.class_weights", weight.to_string(), "numbers from 0 on".into());
@@ -152,11 +191,11 @@ impl Loss {
         self.check(&logits, &targets)?;
         Ok(match &self.config {
             LossConfig::CrossEntropy { label_smoothing, class_weights } => {
-                cross_entropy(logits, targets, *label_smoothing, class_weights.as_deref(), reduction)
+                cross_entropy(logits, targets, *label_smoothing, given(class_weights), reduction)
             }
             LossConfig::BinaryCrossEntropy { smoothing, target_threshold, class_weights } => {
                 let targets = binary_targets(&logits, targets, *smoothing, *target_threshold);
-                binary_cross_entropy(logits, targets, class_weights.as_deref(), reduction)
+                binary_cross_entropy(logits, targets, given(class_weights), reduction)
             }
         })
     }
@@ -176,6 +215,14 @@ impl Loss {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// The numbers; [`Loss::new`] has seen to it that they are known.
+fn given(weights: &Option<ClassWeights>) -> Option<&[f32]> {
+    match weights {
+        Some(ClassWeights::Given(weights)) => Some(weights),
+        _ => None,
     }
 }
 
@@ -243,10 +290,12 @@ fn binary_targets(logits: &Tensor<2>, targets: Targets, smoothing: f64, threshol
 /// `max(x, 0) - x y + log(1 + exp(-|x|))`. `-|x|` is written `x - 2 max(x, 0)`, whose derivative at 0 is 1 with Burn's `relu`; that of `|x|`
 /// is 0 there, and a classifier that starts from zeros would get no gradient.
 fn binary_cross_entropy(logits: Tensor<2>, targets: Tensor<2>, class_weights: Option<&[f32]>, reduction: Reduction) -> Tensor<1> {
-    let [count, _] = logits.dims();
+    let [count, classes] = logits.dims();
     let positive = relu(logits.clone());
-    let losses = positive.clone() - logits.clone() * targets + (logits.clone() - positive * 2.0).exp().log1p();
+    let losses = positive.clone() - logits.clone() * targets.clone() + (logits.clone() - positive * 2.0).exp().log1p();
     let losses = match class_weights {
+        // One logit: between the two classes' weights as the target is between the classes.
+        Some(&[zero, one]) if classes == 1 => losses * (targets * f64::from(one - zero) + f64::from(zero)),
         Some(weights) => losses * row(weights, &logits),
         None => losses,
     };

@@ -6,7 +6,7 @@ mod common;
 use burn::tensor::{Tensor, TensorData};
 use common::{autodiff, floats, golden, host, relative_error, usizes};
 use timburn_core::Error;
-use timburn_train::{Loss, LossConfig, Reduction, Targets};
+use timburn_train::{ClassWeights, Loss, LossConfig, Reduction, Targets};
 
 /// Of the largest value; PyTorch's own f32 results are within 2e-7 of f64.
 const TOLERANCE: f64 = 1e-6;
@@ -91,8 +91,8 @@ fn what_does_not_fit_is_refused() {
     for (config, logits) in [
         (ce(1.5, None), 3),
         (ce(f64::NAN, None), 3),
-        (ce(0.0, Some(vec![1.0; 2])), 3),
-        (ce(0.0, Some(vec![1.0, f32::NAN, 1.0])), 3),
+        (ce(0.0, Some(ClassWeights::Given(vec![1.0; 2]))), 3),
+        (ce(0.0, Some(ClassWeights::Given(vec![1.0, f32::NAN, 1.0]))), 3),
         (ce(0.0, None), 1),
         (LossConfig::BinaryCrossEntropy { smoothing: 1.0, target_threshold: None, class_weights: None }, 3),
     ] {

@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use timburn_core::{Classes, Error, Preprocessing, Result, open_device};
 use timburn_models::state_dict::parameters;
 use timburn_models::{Model, create, trainable_parameters};
-use timburn_train::recipe::{Document, ModelSection};
+use timburn_train::recipe::Document;
 use timburn_train::run::{Environment, Overwrite};
 use timburn_train::trainer::{EndEvent, Ending, EpochEvent, EvaluationEvent, StepEvent};
 use timburn_train::{CheckpointStore, Observer, Outcome, Recipe, Recorder, RunFolder, StopFlag, TrainData, Trainer};
@@ -19,7 +19,7 @@ use timburn_weights::{Bundle, HubOptions, ModelSpec, resolve};
 use crate::output::{self, DownloadBar};
 
 /// The recipes that are part of the program, by name.
-const SHIPPED: [(&str, &str); 13] = [
+const SHIPPED: [(&str, &str); 19] = [
     ("cats-and-dogs", include_str!("../../../../recipes/cats-and-dogs.toml")),
     ("cifar10-resnet18", include_str!("../../../../recipes/cifar10-resnet18.toml")),
     ("cifar10-resnet20", include_str!("../../../../recipes/cifar10-resnet20.toml")),
@@ -33,6 +33,12 @@ const SHIPPED: [(&str, &str); 13] = [
     ("imagenet-resnet50-rsb-a3", include_str!("../../../../recipes/imagenet-resnet50-rsb-a3.toml")),
     ("imagenet-resnet50-tv1", include_str!("../../../../recipes/imagenet-resnet50-tv1.toml")),
     ("imagenet-resnet50-tv2", include_str!("../../../../recipes/imagenet-resnet50-tv2.toml")),
+    ("s1-cifar10", include_str!("../../../../recipes/s1-cifar10.toml")),
+    ("s1-cifar10-corrected", include_str!("../../../../recipes/s1-cifar10-corrected.toml")),
+    ("s2-cifar10", include_str!("../../../../recipes/s2-cifar10.toml")),
+    ("s2-cifar10-corrected", include_str!("../../../../recipes/s2-cifar10-corrected.toml")),
+    ("s3-cats-and-dogs", include_str!("../../../../recipes/s3-cats-and-dogs.toml")),
+    ("s3-cats-and-dogs-corrected", include_str!("../../../../recipes/s3-cats-and-dogs-corrected.toml")),
 ];
 
 /// Train a model as a recipe says, or go on with a run.
@@ -224,10 +230,11 @@ pub(super) fn read_data(recipe: &Recipe) -> Result<TrainData> {
     TrainData::new(recipe, timburn_data::open(path)?)
 }
 
-/// The model of the recipe, with its starting weights, its frozen part frozen.
+/// The model of the recipe, with its starting weights.
 pub(super) fn model(recipe: &Recipe, classes: usize, device: &timburn_core::device::Device) -> Result<Model> {
     let section = recipe.model.as_ref().ok_or_else(|| missing("model.name", "none", "an architecture, as `timburn models` lists them"))?;
-    let options = timburn_models::ModelOptions { classes: Some(section.outputs(classes)), seed: recipe.train.seed, ..section.options.clone() };
+    let options =
+        timburn_models::ModelOptions { classes: Some(section.outputs(classes)), seed: recipe.train.seed, ..section.options.clone() };
     let device = device.clone().autodiff();
     if !section.pretrained && section.weights.is_none() {
         return create(&section.name, &options, &device);
@@ -235,14 +242,7 @@ pub(super) fn model(recipe: &Recipe, classes: usize, device: &timburn_core::devi
     let progress = DownloadBar::default();
     let bundle = resolve(Some(&section.name), section.weights.as_deref(), &HubOptions::from_env(), &progress)?;
     progress.clear();
-    freeze(bundle.load_with(&options, &device)?, section)
-}
-
-fn freeze(model: Model, section: &ModelSection) -> Result<Model> {
-    match &section.freeze {
-        Some(stage) => timburn_train::freeze_until(model, stage),
-        None => Ok(model),
-    }
+    bundle.load_with(&options, &device)
 }
 
 /// What the bundle says about its pictures: the recipe's evaluation.

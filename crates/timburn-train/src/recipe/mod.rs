@@ -1,12 +1,14 @@
 //! Recipes: everything that decides a run, as data.
 
 mod document;
+mod model;
+mod rates;
 mod sections;
 
 pub use document::Document;
+pub use model::ModelSection;
 pub use sections::{
-    Augment, Best, Checkpointing, DataSection, EarlyStopping, Evaluation, LoaderSection, ModelSection, Resizing, SamplingSection, TestTime,
-    TrainSection,
+    Augment, Best, Checkpointing, DataSection, EarlyStopping, Evaluation, LoaderSection, Resizing, SamplingSection, TestTime, TrainSection,
 };
 
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! The sections of a [`Recipe`](super::Recipe) that belong to no other module.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,6 @@ use timburn_core::{Error, Preprocessing, Result};
 use timburn_data::Pipeline;
 use timburn_data::loader::Normalization;
 use timburn_data::transform::{Transform, presets};
-use timburn_models::ModelOptions;
 
 use crate::gradients::Clip;
 use crate::precision::Precision;
@@ -39,6 +39,16 @@ pub struct TrainSection {
     /// Batches without which the backend's kernels are compiled anew: keeps every batch at one size by leaving out an epoch's incomplete
     /// last one.
     pub drop_last: bool,
+    /// Layer-wise decay in `(0, 1]`: each layer group (stage) learns with so much of the next one's rate, the head with the full one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_decay: Option<f64>,
+    /// fastai's `slice(lr / lr_slice, lr)`, 1 or more: the first layer group learns with so small a part of the rate, the head with the full
+    /// one, those between with geometric steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr_slice: Option<f64>,
+    /// Factors of the rate by layer group (`stem`, `layer1`, …, `head`); 1 for those not named.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub lr_groups: BTreeMap<String, f64>,
 }
 
 impl Default for TrainSection {
@@ -54,6 +64,9 @@ impl Default for TrainSection {
             decay_norms_and_biases: false,
             gradient_checkpointing: false,
             drop_last: true,
+            layer_decay: None,
+            lr_slice: None,
+            lr_groups: BTreeMap::new(),
         }
     }
 }
@@ -64,55 +77,8 @@ impl TrainSection {
         within("train.batch_size", self.batch_size as u64, 1, 1_000_000)?;
         within("train.accumulate", self.accumulate as u64, 1, 100_000)?;
         positive("train.lr", self.lr)?;
+        self.validate_rates()?;
         self.clip.as_ref().map_or(Ok(()), Clip::validate)
-    }
-}
-
-/// What is trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelSection {
-    /// Architecture (`resnet50`) or published weights (`resnet50.tv2_in1k`).
-    pub name: String,
-    /// Starts from published weights instead of random ones.
-    #[serde(default)]
-    pub pretrained: bool,
-    /// Starts from the weights in this file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights: Option<PathBuf>,
-    /// Leaves everything up to and including this stage (`stem`, `layer3`; `body` for all of them) as it is, batch-norm statistics too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub freeze: Option<String>,
-    /// What differs from the architecture's row.
-    #[serde(default)]
-    pub options: ModelOptions,
-}
-
-impl ModelSection {
-    /// Outputs of the model for data with `classes` classes: one each, or a single one where `options.classes` asks for it and the classes
-    /// are two.
-    pub fn outputs(&self, classes: usize) -> usize {
-        if self.options.classes == Some(1) && classes == 2 { 1 } else { classes }
-    }
-
-    pub(super) fn validate(&self) -> Result<()> {
-        for (name, rate) in [("model.options.drop_path", Some(self.options.drop_path)), ("model.options.dropout", self.options.dropout)] {
-            if let Some(rate) = rate.filter(|rate| !(0.0..1.0).contains(rate)) {
-                return Err(argument(name, rate, "a probability in [0, 1)"));
-            }
-        }
-        self.options.head.validate().map_err(|error| match error {
-            Error::Argument { value, expected, .. } => Error::Argument { name: "model.options.head", value, expected },
-            other => other,
-        })?;
-        if self.freeze.is_some() && !self.pretrained && self.weights.is_none() {
-            return Err(argument(
-                "model.freeze",
-                self.freeze.as_deref().unwrap_or_default(),
-                "pretrained weights: random ones cannot be left as they are",
-            ));
-        }
-        Ok(())
     }
 }
 
@@ -431,6 +397,6 @@ fn positive(name: &'static str, value: f64) -> Result<()> {
     if value > 0.0 && value.is_finite() { Ok(()) } else { Err(argument(name, value, "a number above 0")) }
 }
 
-fn argument(name: &'static str, value: impl ToString, expected: impl Into<String>) -> Error {
+pub(super) fn argument(name: &'static str, value: impl ToString, expected: impl Into<String>) -> Error {
     Error::Argument { name, value: value.to_string(), expected: expected.into() }
 }

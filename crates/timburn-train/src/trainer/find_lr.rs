@@ -5,7 +5,7 @@ use timburn_core::error::TrainError;
 use timburn_core::{Error, Result};
 use timburn_models::ImageModel;
 
-use super::{Learner, TrainData, backward};
+use super::{Learner, TrainData, backward, with_class_weights};
 use crate::lr_finder::{LrFinder, Point, Sweep, steepest, valley};
 use crate::recipe::Recipe;
 use crate::schedule::Rates;
@@ -36,7 +36,7 @@ pub fn find_lr<M: ImageModel>(
 ) -> Result<FoundLr> {
     finder.validate()?;
     let loader = data.train_loader(recipe, recipe.augment.size(0))?;
-    let mut learner = Learner::new(recipe, model, device, u64::MAX >> 16)?;
+    let mut learner = Learner::new(&with_class_weights(recipe, data)?, model, device, u64::MAX >> 16)?;
     let mut sweep = Sweep::new(finder);
     let (mut epoch, mut number) = (0, 0);
     let mut batches = loader.epoch(epoch);

@@ -1,5 +1,6 @@
 //! A model in training: forward, backward, update. The loop around it decides when.
 
+use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 use timburn_core::error::TrainError;
@@ -7,6 +8,7 @@ use timburn_core::{Error, Result, seed};
 use timburn_models::{ImageModel, StateDict, autocast, load_state_dict, state_dict};
 
 use crate::ema::Ema;
+use crate::freeze::FreezePlan;
 use crate::gradients::{Accumulator, ParameterGradients};
 use crate::loss::{Loss, Reduction, Targets};
 use crate::metrics::Report;
@@ -31,6 +33,9 @@ pub struct Learner<M: ImageModel> {
     precision: Precision,
     clip: Option<crate::gradients::Clip>,
     seed: u64,
+    freeze: Option<FreezePlan>,
+    /// The last stage that the plan has frozen now; nothing without a plan.
+    frozen: Option<String>,
     /// Optimizer steps done, the skipped ones included.
     step: u64,
     /// Micro-batches since the last step.
@@ -48,6 +53,20 @@ struct Pending {
 /// The most probable class of each sample, `[n]`; with one logit class 1 from a probability above one half on.
 fn predicted(logits: Tensor<2>) -> Tensor<1, Int> {
     if logits.dims()[1] == 1 { logits.greater_elem(0.0).int().flatten(0, 1) } else { logits.argmax(1).flatten(0, 1) }
+}
+
+/// Gives every tensor of a module the device's way of keeping activations: one forward pass cannot mix two, and moving leaves it as it was.
+struct OnDevice<'a>(&'a Device);
+
+impl ModuleMapper for OnDevice<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let strategy = Tensor::<1>::zeros([1], self.0).gradient_checkpointing_strategy();
+        param.map(|value| {
+            let require_grad = value.is_require_grad();
+            let value = Tensor::from_inner(value.inner());
+            strategy.map_or(value.clone(), |strategy| value.with_gradient_checkpointing_strategy(strategy)).set_require_grad(require_grad)
+        })
+    }
 }
 
 /// What a step found.
@@ -77,6 +96,8 @@ pub struct LearnerState {
     plateaus: Vec<crate::schedule::PlateauState>,
     scale: Option<LossScale>,
     ema_updates: Option<u64>,
+    /// Checkpoints of earlier versions do not say: frozen as at the start.
+    frozen: Option<String>,
 }
 
 /// A learner's state: tensors by part and key, and the rest.
@@ -90,18 +111,23 @@ pub struct LearnerTensors {
 }
 
 impl<M: ImageModel> Learner<M> {
-    /// Makes `model` ready for `recipe`, with `steps_per_epoch` optimizer steps in an epoch.
+    /// Makes `model` ready for the first epoch of `recipe`, frozen as its plan says, with `steps_per_epoch` optimizer steps in an epoch.
     ///
     /// # Errors
-    /// [`Error::Argument`] for values out of range, or a precision that the device does not have.
+    /// [`Error::Argument`] for values out of range, or a precision that the device does not have;
+    /// [`ModelError::UnknownStage`](timburn_core::error::ModelError::UnknownStage) for stages that the model does not have.
     pub fn new(recipe: &Recipe, model: M, device: &Device, steps_per_epoch: u64) -> Result<Self> {
         let train = &recipe.train;
         let device = device.clone().autodiff();
         let device = if train.gradient_checkpointing { device.gradient_checkpointing() } else { device };
-        let model = model.to_device(&device).train();
+        // A fork, not a move: moving a tensor that requires gradients makes it an operation's result, which can no longer be trained.
+        let model = model.fork(&device).train().map(&mut OnDevice(&device));
         train.precision.check(&device)?;
         let groups = if train.decay_norms_and_biases { Groups::uniform(&model) } else { Groups::of(&model) };
-        Ok(Self {
+        let layers = model.layer_groups();
+        let groups = groups.scaled(&layers, &train.lr_scales(&layers)?);
+        let freeze = recipe.model.as_ref().and_then(|section| section.freeze.clone());
+        let learner = Self {
             optimizer: Optimizer::new(recipe.optimizer.0.clone(), groups)?,
             schedule: Schedule::new(recipe.schedule.0.clone(), train.lr, train.epochs as f64, steps_per_epoch)?,
             loss: Loss::new(recipe.loss.clone(), model.num_classes())?,
@@ -110,12 +136,34 @@ impl<M: ImageModel> Learner<M> {
             precision: train.precision,
             clip: train.clip,
             seed: train.seed,
+            freeze,
+            frozen: None,
             step: 0,
             pending: Vec::new(),
             accumulator: Accumulator::default(),
             model,
             device,
-        })
+        };
+        learner.begin_epoch(0)
+    }
+
+    /// Freezes and thaws what the recipe's plan says for epoch `epoch` (from 0). A thawed parameter's optimizer state starts fresh.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); the model is lost then.
+    pub fn begin_epoch(self, epoch: u64) -> Result<Self> {
+        let until = self.freeze.as_ref().map(|plan| plan.until(epoch).to_owned());
+        self.freeze_until(until)
+    }
+
+    fn freeze_until(mut self, until: Option<String>) -> Result<Self> {
+        if let (Some(plan), Some(until)) = (&self.freeze, until)
+            && self.frozen.as_ref() != Some(&until)
+        {
+            self.model = plan.apply(self.model, &until)?;
+            self.frozen = Some(until);
+        }
+        Ok(self)
     }
 
     /// The device, with autodiff.
@@ -256,6 +304,7 @@ impl<M: ImageModel> Learner<M> {
             plateaus: self.schedule.state(),
             scale: self.scale.clone(),
             ema_updates: self.ema.as_ref().map(Ema::updates),
+            frozen: self.frozen.clone(),
         };
         Ok((tensors, state))
     }
@@ -266,6 +315,8 @@ impl<M: ImageModel> Learner<M> {
     /// [`WeightsError`](timburn_core::WeightsError) when tensors do not fit the model; [`Error::Argument`] when the state is another
     /// recipe's.
     pub fn load_state(mut self, tensors: &LearnerTensors, state: &LearnerState) -> Result<Self> {
+        // As it was when the state was taken: frozen parameters have no optimizer state.
+        self = self.freeze_until(state.frozen.clone())?;
         self.model = load_state_dict(&self.model, &tensors.model)?;
         self.optimizer.load_state(&self.model, &tensors.optimizer)?;
         self.schedule.load_state(&state.plateaus)?;

@@ -73,7 +73,7 @@ impl<M: ImageModel> Trainer<M> {
             return Err(Error::Argument { name: "classes of the model", value: outputs.to_string(), expected });
         }
         let loader = data.train_loader(&recipe, recipe.augment.size(0))?;
-        let learner = Learner::new(&recipe, model, device, steps_per_epoch(&recipe, &loader))?;
+        let learner = Learner::new(&with_class_weights(&recipe, &data)?, model, device, steps_per_epoch(&recipe, &loader))?;
         Ok(Self { recipe, data, learner, progress: Progress::default(), checkpoints: None, stop: StopFlag::default() })
     }
 
@@ -122,6 +122,7 @@ impl<M: ImageModel> Trainer<M> {
             if size != loader_size {
                 (loader, loader_size) = (self.data.train_loader(&self.recipe, size)?, size);
             }
+            self.learner = self.learner.begin_epoch(self.progress.epoch)?;
             let mut epoch = loader.epoch_from(self.progress.epoch, self.progress.batch as usize);
             let mut clock = Clock::start();
             let mut batches = Vec::with_capacity(self.recipe.train.accumulate);
@@ -281,6 +282,18 @@ fn backward<M: ImageModel>(learner: &mut Learner<M>, recipe: &Recipe, data: &Tra
         }
     };
     learner.backward(mix.images(images), targets, batch.targets(&device))
+}
+
+/// The recipe with the class weights that it leaves to the training set.
+fn with_class_weights(recipe: &Recipe, data: &TrainData) -> Result<Recipe> {
+    let train = data.train();
+    let mut counts = vec![0; data.classes().len()];
+    for index in 0..train.len() {
+        if let Some(count) = counts.get_mut(train.label(index)) {
+            *count += 1;
+        }
+    }
+    Ok(Recipe { loss: recipe.loss.clone().for_counts(&counts)?, ..recipe.clone() })
 }
 
 fn steps_per_epoch(recipe: &Recipe, loader: &Loader) -> u64 {
