@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::picture::{Anchor, BLUE, FRAME, INK, MUTED, Picture, WHITE};
+use super::picture::{Anchor, BLUE, FIXED_INK, FIXED_WHITE, FRAME, INK, MUTED, Picture};
 use timburn_data::picture::font;
 
 /// Most classes that are readable in one picture.
@@ -44,14 +44,14 @@ impl ConfusionMatrix {
         let highest = shown.iter().flat_map(|&truth| shown.iter().map(move |&guess| self.value(truth, guess))).fold(0.0, f64::max);
         let full = if self.normalised { 100.0 } else { highest.max(1.0) };
         // The root makes rare confusions visible beside a full diagonal.
-        let color = |value: f64| WHITE.mix(BLUE, (value / full).max(0.0).sqrt());
+        let color = |value: f64| FIXED_WHITE.mix(BLUE, (value / full).max(0.0).sqrt());
         for (row, &truth) in shown.iter().enumerate() {
             for (column, &guess) in shown.iter().enumerate() {
                 let (x, y, value) = (left + cell * column as f64, top + cell * row as f64, self.value(truth, guess));
                 picture.rect(x, y, cell, cell, color(value));
                 let text = self.text(value);
                 if !text.is_empty() && font::width(&text, size) < cell - 1.0 {
-                    let ink = if color(value).is_dark() { WHITE } else { INK };
+                    let ink = if color(value).is_dark() { FIXED_WHITE } else { FIXED_INK };
                     picture.text((x + cell / 2.0, y + cell / 2.0 + 0.36 * size), size, Anchor::Middle, ink, text);
                 }
             }
