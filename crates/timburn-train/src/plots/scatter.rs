@@ -53,7 +53,7 @@ impl ScatterPlot {
         let (named, rest): (Vec<_>, Vec<_>) = points.into_iter().partition(|(class, _)| rank(*class).is_some());
         for (class, at) in rest.into_iter().chain(named) {
             let (Some(x), Some(y)) = (area.x(&x_axis, at[0]), area.y(&y_axis, at[1])) else { continue };
-            draw(&mut picture, (x, y), rank(*class));
+            draw(&mut picture, (x, y), rank(class));
         }
         for (number, name) in names.iter().enumerate() {
             let y = area.top + 8.0 + ENTRY * number as f64;
