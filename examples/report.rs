@@ -19,7 +19,7 @@ use timburn::models::{ImageModel, Model, Stage};
 use timburn::train::recipe::TestTime;
 use timburn::train::report::{Evidence, environment_facts};
 use timburn::train::run::Environment;
-use timburn::train::{Evaluator, Precision};
+use timburn::train::{Evaluator, Loss, LossConfig, Precision};
 use timburn::{Dataset, ImageFolder, Loader, LoaderOptions, Pipeline};
 
 /// ImageNet's cats: tabby, tiger cat, Persian, Siamese, Egyptian.
@@ -68,10 +68,11 @@ fn main() -> timburn::Result<()> {
     let data = Arc::new(ImageFolder::open(&folder)?.per_class(100, 0));
     let options = LoaderOptions { batch_size: 20, sampling: Sampling::Sequential, ..LoaderOptions::default() };
     let loader = Loader::new(data.clone(), Arc::new(bundle.preprocessing.clone()), options)?;
+    let loss = Loss::new(LossConfig::default(), 2)?;
     let evaluator = Evaluator {
         loader: &loader,
         normalization: Normalization::from(&bundle.preprocessing),
-        loss: None,
+        loss: Some(&loss),
         test_time: TestTime::None,
         top: &[1],
         precision: Precision::F32,

@@ -314,7 +314,7 @@ fn a_thousand_classes_and_fifty_thousand_samples_stay_small() {
     assert!(size("report.html") < 5_000_000, "{}", size("report.html"));
     check_html(&fs::read_to_string(folder.path().join("report.html")).expect("a page"));
     let html = fs::read_to_string(folder.path().join("report.html")).expect("a page");
-    assert!(html.contains("the 30 classes with most confusions, of 1000") && html.contains("the 30 lowest of 1000 classes"));
+    assert!(html.contains("the 30 classes of the most frequent confusions, of 1000") && html.contains("the 30 lowest of 1000 classes"));
 }
 
 #[test]

@@ -101,7 +101,7 @@ pub fn stamp_cross(image: &mut Rgb8Image, color: [u8; 3]) {
             // Distance to the nearer diagonal, and along it.
             let (across, along) = ((dx - dy).abs().min((dx + dy).abs()) / 2f64.sqrt(), dx.abs().max(dy.abs()) * 2f64.sqrt());
             let stroke = (0.11 * side).max(0.7);
-            if along < 1.15 * radius {
+            if along < 0.66 * radius {
                 blend(x, y, PAPER, stroke + 0.5 - across);
             }
         }

@@ -64,6 +64,8 @@ impl BarChart {
                 picture.text((column + 18.0, top - 10.0), 12.0, Anchor::Start, INK, name);
                 column += 40.0 + font::width(name, 12.0);
             }
+            let last = self.series.last().map_or("", String::as_str);
+            picture.text((right + 8.0, top - 10.0), 12.0, Anchor::Start, MUTED, font::fit(last, 12.0, 48.0));
         }
         for (number, ((_, values), name)) in bars.iter().zip(&names).enumerate() {
             let y = top + row * number as f64 + 4.0;
@@ -74,7 +76,9 @@ impl BarChart {
                 let y = y + bar * which as f64;
                 picture.rect(from, y, to - from, if count == 1 { bar } else { bar - 1.0 }, color(which));
                 if which + 1 == count {
-                    picture.text((to + 6.0, y + bar / 2.0 + 4.0), 12.0, Anchor::Start, MUTED, format!("{value:.1}"));
+                    // Beside a bar alone; of several, in a column of its own, where no other bar reaches.
+                    let (x, y) = if count == 1 { (to + 6.0, y + bar / 2.0) } else { (right + 8.0, y - bar * (count as f64 / 2.0 - 1.0)) };
+                    picture.text((x, y + 4.0), 12.0, Anchor::Start, MUTED, format!("{value:.1}"));
                 }
             }
         }

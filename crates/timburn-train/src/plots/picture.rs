@@ -126,6 +126,11 @@ impl Picture {
         }
     }
 
+    /// Width and height of the SVG, in its units: CSS pixels.
+    pub fn size(&self) -> (f64, f64) {
+        (self.width, self.height)
+    }
+
     /// The text of an SVG file.
     pub fn svg(&self) -> String {
         svg::render(self, None)

@@ -104,6 +104,11 @@ fn render_block(html: &mut String, block: &Block) {
             );
             writeln!(html, "<figcaption>{}</figcaption>\n</figure>", escape(caption))
         }
+        Block::Row(blocks) => {
+            html.push_str("<div class=\"row\">\n");
+            blocks.iter().for_each(|block| render_block(html, block));
+            writeln!(html, "</div>")
+        }
         Block::Tiles(tiles) => {
             html.push_str("<ul class=\"tiles\">\n");
             tiles.iter().for_each(|tile| render_tile(html, tile));

@@ -185,7 +185,10 @@ impl<'a> Evidence<'a> {
         content.spread = spread.iter().filter_map(one).collect();
         content.mistakes = mistakes.iter().filter_map(one).collect();
         if let Some(explain) = self.grad_cam {
-            let right = spread.iter().filter(|sample| sample.is_right()).take(EXPLAINED);
+            // Of the right ones again evenly spread: most sets are sorted by class.
+            let right: Vec<_> = spread.iter().filter(|sample| sample.is_right()).collect();
+            let count = EXPLAINED.min(right.len());
+            let right = (0..count).filter_map(|part| right.get((2 * part + 1) * right.len() / (2 * count)).copied());
             for sample in mistakes.iter().take(EXPLAINED).chain(right) {
                 let Some(image) = tiles::picture(predictions, sample.index, &self.decode) else { continue };
                 let overlay = explain(&image, sample.predicted())?;

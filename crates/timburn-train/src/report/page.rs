@@ -73,6 +73,8 @@ pub enum Block {
         /// The line under it.
         caption: String,
     },
+    /// Blocks side by side, where the page is wide enough.
+    Row(Vec<Block>),
     /// Pictures side by side.
     Tiles(Vec<Tile>),
     /// A table.

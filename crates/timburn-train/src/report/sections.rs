@@ -13,6 +13,8 @@ const CONFUSIONS: usize = 12;
 const CLASSES: usize = 1000;
 /// Most unusable pictures that are named.
 const BAD: usize = 50;
+/// Widest chart of which two fit beside each other, in CSS pixels.
+const SIDE_BY_SIDE: f64 = 520.0;
 /// Below so many samples, what is said of a class is an anecdote.
 const FEW: u64 = 10;
 
@@ -43,7 +45,7 @@ pub(super) fn page(evidence: &Evidence<'_>, content: &Content) -> ReportPage {
     ReportPage {
         title: evidence.title.clone(),
         lead: evidence.lead.clone(),
-        key_numbers: key_numbers(evidence.report),
+        key_numbers: key_numbers(evidence),
         sections: sections.into_iter().flatten().collect(),
     }
 }
@@ -69,7 +71,8 @@ fn right(report: &Report) -> u64 {
     report.confusion.iter().enumerate().filter_map(|(class, row)| row.get(class)).sum()
 }
 
-fn key_numbers(report: &Report) -> Vec<KeyNumber> {
+fn key_numbers(evidence: &Evidence<'_>) -> Vec<KeyNumber> {
+    let report = evidence.report;
     let number = |name: &str, value: String, note: String| KeyNumber { name: name.into(), value, note };
     let mut numbers = Vec::new();
     for top in &report.top {
@@ -92,12 +95,12 @@ fn key_numbers(report: &Report) -> Vec<KeyNumber> {
     numbers.push(number("Samples", grouped(report.samples), format!("of {} classes", grouped(seen as u64))));
     numbers.extend(report.loss.map(|loss| number("Loss", format!("{loss:.4}"), "mean over the samples".into())));
     let shares = [
-        ("Balanced accuracy", report.balanced_accuracy, "mean recall over the classes"),
-        ("Macro F1", report.macro_f1, "mean F1 over the classes"),
-        ("AUROC", report.auroc, "area under the ROC curve of the second class"),
-        ("Calibration error", report.ece, "expected, over 15 bins; 0 is best"),
+        ("Balanced accuracy", report.balanced_accuracy, "mean recall over the classes".to_owned()),
+        ("Macro F1", report.macro_f1, "mean F1 over the classes".to_owned()),
+        ("AUROC", report.auroc, format!("area under the ROC curve of {}", name(evidence, 1))),
+        ("Calibration error", report.ece, "expected, over 15 bins; 0 is best".to_owned()),
     ];
-    numbers.extend(shares.into_iter().filter_map(|(name, value, note)| Some(number(name, percent(value?), note.into()))));
+    numbers.extend(shares.into_iter().filter_map(|(name, value, note)| Some(number(name, percent(value?), note))));
     numbers
 }
 
@@ -186,19 +189,21 @@ fn confusion(evidence: &Evidence<'_>, content: &Content) -> Option<Section> {
         .map(|&(class, guess, count)| format!("{} taken for {}, {count} times", name(evidence, class), name(evidence, guess)))
         .collect();
     let most = if few.is_empty() { "no confusion".to_owned() } else { few.join("; ") };
-    let mut blocks = Vec::new();
-    blocks.extend(chart(
+    let counts = chart(
         content,
         "confusion",
         format!("Confusion matrix of {} classes, counts. Most frequent: {most}.", evidence.classes.len()),
         "How often samples of the class on the left were predicted as the class below. The darker, the more.",
-    ));
-    blocks.extend(chart(
+    );
+    let shares = chart(
         content,
         "confusion_normalised",
         format!("Confusion matrix of {} classes, per cent of the true class.", evidence.classes.len()),
         "The same in per cent of the true class.",
-    ));
+    );
+    let both: Vec<Block> = counts.into_iter().chain(shares).collect();
+    let small = |block: &Block| matches!(block, Block::Chart { picture, .. } if picture.size().0 <= SIDE_BY_SIDE);
+    let mut blocks = if both.iter().all(small) { vec![Block::Row(both)] } else { both };
     if !found.is_empty() {
         let rows = found.iter().take(CONFUSIONS).map(|&(class, guess, count)| {
             let support = report.per_class.get(class).map_or(0, |class| class.support);
@@ -316,8 +321,8 @@ fn limits(evidence: &Evidence<'_>) -> Section {
     let (low, high) = wilson(right(report), report.samples);
     let mut items = evidence.limits.clone();
     items.push(format!(
-        "The accuracy of {} comes from {} samples. On other samples drawn in the same way it would lie between {:.2} and {} in 95 of 100 \
-         such evaluations (Wilson's interval; samples taken as independent).",
+        "The accuracy of {} comes from {} samples. Of pictures drawn in the same way, Wilson's 95 % interval for the accuracy is {:.2} to {} \
+         (samples taken as independent; the interval holds the true value in 95 of 100 such evaluations).",
         report.top(1).map_or_else(|| "–".into(), percent),
         grouped(report.samples),
         100.0 * low,

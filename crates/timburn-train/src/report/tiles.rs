@@ -55,6 +55,8 @@ impl Shown {
             let truth = format!("is {} {}", self.truth, percent(self.probability));
             (format!("Wrongly predicted {said}, {truth}"), vec![said, truth])
         };
+        // A number stays with its unit.
+        let lines = lines.into_iter().map(|line| line.replace(" %", "\u{A0}%")).collect();
         Some(Tile { image, label: format!("{label}: {}", file_name(&self.name)), lines, right: Some(self.right) })
     }
 
