@@ -17,8 +17,10 @@
 //! # fn main() {}
 //! ```
 
+mod grad_cam;
 mod prediction;
 mod predictor;
 
+pub use grad_cam::{GradCam, HeatMap};
 pub use prediction::{Guess, Prediction};
 pub use predictor::Predictor;

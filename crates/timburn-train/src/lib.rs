@@ -4,7 +4,8 @@
 //! |---|---|
 //! | train with a recipe | [`Recipe`], [`Trainer`] |
 //! | write a loop of one's own | [`Learner`], or its parts: [`Loss`], [`Optimizer`], [`Schedule`], [`Ema`], [`ParameterGradients`] |
-//! | score a model | [`Evaluator`], [`Metrics`] |
+//! | score a model | [`Evaluator`], [`Metrics`]; with what it said of every sample: [`Evaluator::examine`], [`Predictions`] |
+//! | show the score: one HTML page, plots, a model card | [`report::Evidence`] |
 //! | find a learning rate | [`find_lr`] |
 //! | save and resume a run that may be killed at any instant | [`CheckpointStore`] |
 //! | keep what a run leaves behind: recipe, environment, metrics, bad files | [`RunFolder`] |
@@ -39,6 +40,7 @@
 
 pub mod checkpoint;
 pub mod ema;
+pub mod features;
 mod freeze;
 pub mod gradients;
 mod grouped;
@@ -49,7 +51,9 @@ pub mod metrics;
 pub mod optimizer;
 pub mod plots;
 pub mod precision;
+pub mod predictions;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod schedule;
 mod tensors;
@@ -58,6 +62,7 @@ pub mod transfer;
 
 pub use checkpoint::{Checkpoint, CheckpointStore};
 pub use ema::{Ema, EmaConfig};
+pub use features::Features;
 pub use freeze::{FreezePlan, FreezeStep, freeze_until};
 pub use gradients::{Accumulator, Clip, ParameterGradients};
 pub use grouped::Grouped;
@@ -66,6 +71,7 @@ pub use lr_finder::LrFinder;
 pub use metrics::{Metrics, Report};
 pub use optimizer::{Group, Groups, Optimizer, OptimizerConfig, StepParams};
 pub use precision::{LossScale, Precision};
+pub use predictions::{Examination, Predictions};
 pub use recipe::Recipe;
 pub use run::{EventWriter, RunFolder};
 pub use schedule::{Rates, Schedule, ScheduleConfig};

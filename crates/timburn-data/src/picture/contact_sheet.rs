@@ -56,7 +56,7 @@ pub fn contact_sheet(tiles: &[Tile], layout: &ContactSheet) -> Rgb8Image {
             fill(&mut sheet, left - FRAME, top - FRAME, tile + 2 * FRAME, tile + 2 * FRAME, color);
             fill(&mut sheet, left, top, tile, tile, PAPER);
         }
-        let image = fitted_image(&entry.image, tile);
+        let image = fit_square(&entry.image, tile);
         let (dx, dy) = ((tile - image.width) / 2, (tile - image.height) / 2);
         for (y, row) in image.pixels.chunks_exact(image.width.max(1) * 3).enumerate() {
             sheet.pixels[((top + dy + y) * width + left + dx) * 3..][..row.len()].copy_from_slice(row);
@@ -69,8 +69,10 @@ pub fn contact_sheet(tiles: &[Tile], layout: &ContactSheet) -> Rgb8Image {
     sheet
 }
 
-/// The picture at the largest size that fits a square.
-fn fitted_image(image: &Rgb8Image, tile: usize) -> Rgb8Image {
+/// The picture at the largest size that fits a square of `side` pixels, its aspect ratio kept. One that is smaller than half of that is
+/// enlarged by a whole factor, pixel by pixel.
+pub fn fit_square(image: &Rgb8Image, side: usize) -> Rgb8Image {
+    let tile = side.max(1);
     let longer = image.width.max(image.height).max(1);
     let scaled = |side: usize| (side * tile / longer).clamp(1, tile);
     if longer * 2 <= tile {
@@ -78,6 +80,32 @@ fn fitted_image(image: &Rgb8Image, tile: usize) -> Rgb8Image {
         return resize(image, image.width * factor, image.height * factor, Interpolation::Nearest);
     }
     resize(image, scaled(image.width), scaled(image.height), Interpolation::Bicubic)
+}
+
+/// Draws a cross on a disc of `color` into the upper right corner: the sign of a wrong prediction, for those who cannot tell the frame's
+/// colour. Its size is a sixth of the picture's shorter side, at least 9 pixels.
+pub fn stamp_cross(image: &mut Rgb8Image, color: [u8; 3]) {
+    let side = (image.width.min(image.height) as f64 / 6.0).clamp(9.0, 64.0);
+    let radius = side / 2.0;
+    let (center_x, center_y) = (image.width as f64 - radius - 2.0, radius + 2.0);
+    let mut blend = |x: usize, y: usize, ink: [u8; 3], coverage: f64| {
+        let Some(pixel) = image.pixels.get_mut((y * image.width + x) * 3..).and_then(|rest| rest.get_mut(..3)) else { return };
+        for (value, ink) in pixel.iter_mut().zip(ink) {
+            *value = (f64::from(*value) + (f64::from(ink) - f64::from(*value)) * coverage.clamp(0.0, 1.0)).round() as u8;
+        }
+    };
+    for y in 0..(side.ceil() as usize + 4).min(image.height) {
+        for x in image.width.saturating_sub(side.ceil() as usize + 4)..image.width {
+            let (dx, dy) = (x as f64 + 0.5 - center_x, y as f64 + 0.5 - center_y);
+            blend(x, y, color, radius + 0.5 - dx.hypot(dy));
+            // Distance to the nearer diagonal, and along it.
+            let (across, along) = ((dx - dy).abs().min((dx + dy).abs()) / 2f64.sqrt(), dx.abs().max(dy.abs()) * 2f64.sqrt());
+            let stroke = (0.11 * side).max(0.7);
+            if along < 0.66 * radius {
+                blend(x, y, PAPER, stroke + 0.5 - across);
+            }
+        }
+    }
 }
 
 fn fill(sheet: &mut Rgb8Image, left: usize, top: usize, width: usize, height: usize, color: [u8; 3]) {
@@ -111,5 +139,18 @@ mod tests {
         assert_eq!(at(110 + 55, 27 + 10 + 45), [0, 0, 200]);
         assert!(sheet.pixels.as_chunks::<3>().0.contains(&INK), "captions are drawn");
         assert_eq!(contact_sheet(&[], &ContactSheet::default()).height, 0);
+    }
+
+    #[test]
+    fn a_cross_is_stamped_into_the_corner() {
+        let mut image = flat(120, 90, [100; 3]);
+        stamp_cross(&mut image, [200, 10, 10]);
+        let at = |x: usize, y: usize| <[u8; 3]>::try_from(&image.pixels[(y * 120 + x) * 3..][..3]).unwrap();
+        assert_eq!(at(120 - 10, 9), PAPER, "the middle of the cross");
+        assert_eq!(at(120 - 10, 4), [200, 10, 10], "between its arms");
+        assert_eq!(at(50, 50), [100; 3], "the picture stays");
+        for (width, height) in [(0, 0), (1, 1), (3, 40), (40, 3)] {
+            stamp_cross(&mut flat(width, height, [0; 3]), [255; 3]);
+        }
     }
 }

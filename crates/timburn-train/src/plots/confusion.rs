@@ -1,14 +1,16 @@
 //! Which class is taken for which.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
-use super::picture::{Anchor, BLUE, FRAME, INK, MUTED, Picture, WHITE};
+use super::picture::{Anchor, BLUE, FIXED_INK, FIXED_WHITE, FRAME, INK, MUTED, Picture};
 use timburn_data::picture::font;
 
 /// Most classes that are readable in one picture.
 const MOST: usize = 30;
 
-/// A confusion matrix: rows are true classes, columns predicted ones. Beyond 30 classes, the 30 that are part of most confusions.
+/// A confusion matrix: rows are true classes, columns predicted ones. Beyond 30 classes, the 30 of the most frequent
+/// confusions: each of them is seen to be taken for another, or another for it.
 #[derive(Debug, Clone, Default)]
 pub struct ConfusionMatrix {
     /// What is shown.
@@ -35,7 +37,7 @@ impl ConfusionMatrix {
         let mut picture = Picture::new((left + side + 90.0).max(420.0), top + side + name_width + 56.0);
 
         let subtitle = if shown.len() < self.classes.len() {
-            format!("the {} classes with most confusions, of {}", shown.len(), self.classes.len())
+            format!("the {} classes of the most frequent confusions, of {}", shown.len(), self.classes.len())
         } else {
             String::new()
         };
@@ -44,14 +46,18 @@ impl ConfusionMatrix {
         let highest = shown.iter().flat_map(|&truth| shown.iter().map(move |&guess| self.value(truth, guess))).fold(0.0, f64::max);
         let full = if self.normalised { 100.0 } else { highest.max(1.0) };
         // The root makes rare confusions visible beside a full diagonal.
-        let color = |value: f64| WHITE.mix(BLUE, (value / full).max(0.0).sqrt());
+        picture.rect(left, top, side, side, FIXED_WHITE);
+        let color = |value: f64| FIXED_WHITE.mix(BLUE, (value / full).max(0.0).sqrt());
         for (row, &truth) in shown.iter().enumerate() {
             for (column, &guess) in shown.iter().enumerate() {
                 let (x, y, value) = (left + cell * column as f64, top + cell * row as f64, self.value(truth, guess));
-                picture.rect(x, y, cell, cell, color(value));
+                // Empty cells show the paper: edges between them would show on a dark page.
+                if value > 0.0 {
+                    picture.rect(x, y, cell, cell, color(value));
+                }
                 let text = self.text(value);
                 if !text.is_empty() && font::width(&text, size) < cell - 1.0 {
-                    let ink = if color(value).is_dark() { WHITE } else { INK };
+                    let ink = if color(value).is_dark() { FIXED_WHITE } else { FIXED_INK };
                     picture.text((x + cell / 2.0, y + cell / 2.0 + 0.36 * size), size, Anchor::Middle, ink, text);
                 }
             }
@@ -105,19 +111,21 @@ impl ConfusionMatrix {
         let classes = self.classes.len();
         let mut shown: Vec<usize> = (0..classes).collect();
         if classes > MOST {
-            let mut confused = vec![0u64; classes];
-            for (truth, row) in self.counts.iter().enumerate() {
-                for (guess, count) in row.iter().enumerate().filter(|(guess, _)| *guess != truth) {
-                    for class in [truth, guess] {
-                        if let Some(total) = confused.get_mut(class) {
-                            *total += count;
-                        }
-                    }
+            let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
+            for (truth, row) in self.counts.iter().enumerate().take(classes) {
+                let confused = row.iter().enumerate().take(classes).filter(|(guess, count)| *guess != truth && **count > 0);
+                pairs.extend(confused.map(|(guess, &count)| (count, truth, guess)));
+            }
+            pairs.sort_by_key(|&(count, truth, guess)| (Reverse(count), truth, guess));
+            let mut chosen = BTreeSet::new();
+            // The first classes fill up where there are not enough confusions.
+            for pair in pairs.into_iter().map(|(_, truth, guess)| [truth, guess]).chain(shown.iter().map(|&class| [class; 2])) {
+                let new = BTreeSet::from(pair).difference(&chosen).count();
+                if chosen.len() + new <= MOST {
+                    chosen.extend(pair);
                 }
             }
-            shown.sort_by_key(|&class| (Reverse(confused.get(class).copied()), class));
-            shown.truncate(MOST);
-            shown.sort_unstable();
+            shown = chosen.into_iter().collect();
         }
         shown
     }
@@ -139,7 +147,10 @@ mod tests {
         let shown = matrix.shown();
         assert_eq!(shown.len(), 30);
         assert!(shown.starts_with(&[7, 8, 57, 58]), "{shown:?}");
-        assert!(matrix.picture().svg().contains("the 30 classes with most confusions, of 1000"));
+        assert!(matrix.picture().svg().contains("the 30 classes of the most frequent confusions, of 1000"));
+        // 30 classes of as many confusions, not 30 of which the others are missing.
+        let svg = matrix.picture().svg();
+        assert_eq!(svg.matches(">9<").count(), 15, "each of the 15 pairs is seen");
         // Rows that are missing are no reason to panic.
         ConfusionMatrix { classes: vec!["a".into(), "b".into()], counts: vec![vec![1]], normalised: true, ..Default::default() }.picture();
         ConfusionMatrix::default().picture();

@@ -16,6 +16,10 @@ pub(super) const MUTED: Color = Color(0x66, 0x66, 0x66);
 pub(super) const FRAME: Color = Color(0x99, 0x99, 0x99);
 pub(super) const GRID: Color = Color(0xE6, 0xE6, 0xE6);
 pub(super) const WHITE: Color = Color(0xFF, 0xFF, 0xFF);
+/// White and ink that a dark page must leave as they are: paper and text of cells whose colour has a meaning. (One step off the others,
+/// by which they are told apart.)
+pub(super) const FIXED_WHITE: Color = Color(0xFE, 0xFE, 0xFE);
+pub(super) const FIXED_INK: Color = Color(0x23, 0x23, 0x23);
 pub(super) const BLUE: Color = Color(0x00, 0x72, 0xB2);
 pub(super) const VERMILION: Color = Color(0xD5, 0x5E, 0x00);
 /// Okabe and Ito, without yellow, which white swallows.
@@ -122,9 +126,21 @@ impl Picture {
         }
     }
 
+    /// Width and height of the SVG, in its units: CSS pixels.
+    pub fn size(&self) -> (f64, f64) {
+        (self.width, self.height)
+    }
+
     /// The text of an SVG file.
     pub fn svg(&self) -> String {
-        svg::render(self)
+        svg::render(self, None)
+    }
+
+    /// An `<svg>` element for an HTML page, described by `label` to those who do not see it. Ink, grid and paper have classes (`ink`, `muted`,
+    /// `frame`, `grid`, `paper`, with `f-` for fills and `s-` for strokes before), by which a page can recolour them; without such rules it
+    /// looks as the file does.
+    pub fn inline_svg(&self, label: &str) -> String {
+        svg::render(self, Some(label))
     }
 
     /// The bytes of a PNG file, two pixels for each of the SVG's.

@@ -4,12 +4,15 @@ use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Device, Tensor};
 use timburn_core::Result;
 use timburn_core::error::DataError;
-use timburn_data::loader::{BadFile, Loader, Normalization};
+use timburn_data::loader::{BadFile, Batch, Loader, Normalization};
+use timburn_models::blocks::global_average_pool;
 use timburn_models::{ImageModel, autocast};
 
+use crate::features::Features;
 use crate::loss::{Loss, Reduction, Targets};
 use crate::metrics::{Metrics, Report};
 use crate::precision::Precision;
+use crate::predictions::{Examination, Predictions};
 use crate::recipe::TestTime;
 use crate::tensors::host;
 
@@ -30,6 +33,42 @@ pub struct Evaluator<'a> {
     pub precision: Precision,
 }
 
+/// Most probable classes kept of each sample.
+const KEPT: usize = 5;
+
+/// What a pass keeps beside the score.
+struct Collection {
+    predictions: Predictions,
+    /// Made with the first batch, whose features say how many they are.
+    features: Option<Features>,
+    /// Most samples whose features are kept; 0 for none.
+    limit: usize,
+    seen: usize,
+    total: usize,
+}
+
+impl Collection {
+    /// Adds a batch: logits `[n, classes]`, losses `[n]` if there are any, pooled features `[n, features]`.
+    fn add(&mut self, batch: &Batch, logits: &[f32], losses: &[f32], pooled: Option<Tensor<2>>) -> Result<()> {
+        let columns = pooled.as_ref().map_or(0, |pooled| pooled.dims()[1]);
+        let pooled = pooled.map(host).transpose()?.unwrap_or_default();
+        let width = logits.len() / batch.len().max(1);
+        for (position, (row, (&class, &index))) in
+            logits.chunks_exact(width.max(1)).zip(batch.labels.iter().zip(&batch.indices)).enumerate()
+        {
+            self.predictions.add(index, class, row, losses.get(position).copied())?;
+            let share = |seen: usize| (seen * self.limit).checked_div(self.total).unwrap_or(0);
+            // Of n samples the i-th is kept when i/n · limit passes a whole number.
+            let kept = self.limit >= self.total || share(self.seen + 1) > share(self.seen);
+            self.seen += 1;
+            if kept && let Some(values) = pooled.get(position * columns..(position + 1) * columns).filter(|values| !values.is_empty()) {
+                self.features.get_or_insert_with(|| Features::new(columns)).add(index, class, values)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Evaluator<'_> {
     /// Scores `model`, which is on `device`, in evaluation mode and without autodiff. `progress` is called with the number of samples of
     /// each batch. Pictures that could not be used are part of the result: the score does not count them.
@@ -37,6 +76,39 @@ impl Evaluator<'_> {
     /// # Errors
     /// The loader's; [`TrainError::NonFinite`](timburn_core::error::TrainError::NonFinite) with the samples whose logits are not finite.
     pub fn score<M: ImageModel>(&self, model: &M, device: &Device, progress: &mut dyn FnMut(usize)) -> Result<(Report, Vec<BadFile>)> {
+        self.pass(model, device, None, progress)
+    }
+
+    /// Scores `model` as [`score`](Self::score) does, and keeps in the same pass what it said of every sample, and the pooled features of at
+    /// most `features` samples, evenly spread over the set (0: none).
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    pub fn examine<M: ImageModel>(
+        &self,
+        model: &M,
+        device: &Device,
+        features: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Examination> {
+        let mut collection = Collection {
+            predictions: Predictions::new(self.loader.dataset().clone(), KEPT),
+            features: None,
+            limit: features,
+            seen: 0,
+            total: self.loader.samples() - self.loader.padding(),
+        };
+        let (report, bad) = self.pass(model, device, Some(&mut collection), progress)?;
+        Ok(Examination { report, predictions: collection.predictions, features: collection.features, bad })
+    }
+
+    fn pass<M: ImageModel>(
+        &self,
+        model: &M,
+        device: &Device,
+        mut collection: Option<&mut Collection>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Report, Vec<BadFile>)> {
         let classes = model.num_classes();
         let mut metrics = Metrics::new(classes, self.top);
         let mut unusable = Vec::new();
@@ -49,13 +121,26 @@ impl Evaluator<'_> {
             }
             left = left.saturating_sub(batch.len() + bad);
             if !batch.is_empty() {
-                let logits = self.logits(model, batch.images(&self.normalization, device)?);
+                let images = batch.images(&self.normalization, device)?;
+                let pooled = collection.as_ref().is_some_and(|collection| collection.limit > 0);
+                let (logits, pooled) = if pooled { self.logits_and_features(model, images) } else { (self.logits(model, images), None) };
                 if let Some(loss) = self.loss {
                     let targets = Targets::classes(&batch.labels, classes.max(2), device)?;
                     let value = host(loss.forward(logits.clone(), targets, Reduction::Mean)?)?;
                     metrics.add_loss(f64::from(value.first().copied().unwrap_or(f32::NAN)), batch.len());
                 }
-                metrics.add(&host(logits)?, &batch.labels).map_err(|error| super::name_samples(error, &batch, self.loader))?;
+                let rows = host(logits.clone())?;
+                metrics.add(&rows, &batch.labels).map_err(|error| super::name_samples(error, &batch, self.loader))?;
+                if let Some(collection) = &mut collection {
+                    let losses = match self.loss {
+                        Some(loss) => {
+                            let targets = Targets::classes(&batch.labels, classes.max(2), device)?;
+                            host(loss.forward(logits, targets, Reduction::None)?)?
+                        }
+                        None => Vec::new(),
+                    };
+                    collection.add(&batch, &rows, &losses, pooled)?;
+                }
             }
             progress(batch.len() + bad);
             unusable.append(&mut batch.bad);
@@ -66,6 +151,19 @@ impl Evaluator<'_> {
             return Err(DataError::TooManyBadFiles { bad: seen, seen, allowed: 0, first }.into());
         }
         Ok((metrics.report(), unusable))
+    }
+
+    /// The same logits, and the mean over the last stage's positions, `[n, features]`, of the picture that is not mirrored.
+    fn logits_and_features<M: ImageModel>(&self, model: &M, images: Tensor<4>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let (logits, features) = autocast(self.precision.dtype(), || {
+            let features = model.forward_features(images.clone());
+            (model.forward_head(features.clone()), features)
+        });
+        let logits = match self.test_time {
+            TestTime::None => logits,
+            TestTime::Flip => average(logits, autocast(self.precision.dtype(), || model.forward(images.flip([3])))),
+        };
+        (logits, Some(global_average_pool(features)))
     }
 
     /// `[n, 3, h, w]` → logits, or what acts like them: the logarithm of the averaged probabilities.

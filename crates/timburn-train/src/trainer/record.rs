@@ -8,7 +8,7 @@ use timburn_core::{Classes, Result};
 
 use super::event::{EndEvent, EpochEvent, EvaluationEvent, Observer, StepEvent};
 use crate::metrics::Report;
-use crate::plots::{BarChart, Bin, ConfusionMatrix, ReliabilityDiagram, summary_charts};
+use crate::plots::{evaluation_charts, summary_charts};
 use crate::run::{EventWriter, RunFolder};
 
 /// Writes what a run says to its folder: a line a step and an evaluation, a row an epoch, TensorBoard's events, and the plots.
@@ -75,27 +75,15 @@ impl Recorder {
     }
 }
 
-/// Draws the confusion matrix (counts, and per cent of the class), the classes' F1 and the reliability diagram of an evaluation into `folder`,
-/// as PNG and SVG.
+/// Draws the charts of an evaluation, see [`evaluation_charts`], into `folder`, as PNG and SVG.
 ///
 /// # Errors
 /// [`Error::Io`](timburn_core::Error::Io).
 pub fn draw_report(report: &Report, classes: &Classes, folder: impl AsRef<Path>) -> Result<()> {
-    let folder = folder.as_ref();
-    let matrix = |title: &str, normalised| ConfusionMatrix {
-        title: title.into(),
-        classes: classes.names.clone(),
-        counts: report.confusion.clone(),
-        normalised,
-    };
-    matrix("Confusion", false).picture().save(folder.join("confusion"))?;
-    matrix("Confusion, per cent of each class", true).picture().save(folder.join("confusion_normalised"))?;
-    let bars = report.per_class.iter().zip(&classes.names).map(|(class, name)| (name.clone(), 100.0 * class.f1)).collect();
-    let bars = BarChart { title: "F1 of each class".into(), x_label: "F1, %".into(), bars, full: Some(100.0) };
-    bars.picture().save(folder.join("classes"))?;
-    let bins = report.reliability.iter().map(|bin| Bin { confidence: bin.confidence, accuracy: bin.accuracy, count: bin.samples });
-    let diagram = ReliabilityDiagram { title: "Reliability".into(), bins: bins.collect(), ece: report.ece.unwrap_or(0.0) };
-    diagram.picture().save(folder.join("reliability"))
+    for (stem, picture) in evaluation_charts(report, classes) {
+        picture.save(folder.as_ref().join(stem))?;
+    }
+    Ok(())
 }
 
 impl Observer for Recorder {

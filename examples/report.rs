@@ -1,0 +1,109 @@
+//! A report of a model of one's own: `cargo run --release --example report -- [DIR] [OUT]`
+//!
+//! DIR has two folders of pictures, the first of cats; 100 of each are looked at. Without DIR, crops of the embedded photograph are the cats
+//! and patterns the others. The model is ImageNet's, its thousand answers summed up to two: cat or not.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use timburn::burn::module::Module;
+use timburn::burn::tensor::activation::log_softmax;
+use timburn::burn::tensor::{Device, Tensor};
+use timburn::core::seed::Draws;
+use timburn::data::loader::{Normalization, Sampling};
+use timburn::data::picture::write_png;
+use timburn::data::transform::presets;
+use timburn::data::{DecodeOptions, Rgb8Image, decode_bytes};
+use timburn::infer::GradCam;
+use timburn::models::{ImageModel, Model, Stage};
+use timburn::train::recipe::TestTime;
+use timburn::train::report::{Evidence, environment_facts};
+use timburn::train::run::Environment;
+use timburn::train::{Evaluator, Loss, LossConfig, Precision};
+use timburn::{Dataset, ImageFolder, Loader, LoaderOptions, Pipeline};
+
+/// ImageNet's cats: tabby, tiger cat, Persian, Siamese, Egyptian.
+const CATS: std::ops::Range<usize> = 281..286;
+
+#[derive(Module, Debug)]
+struct CatOrNot {
+    imagenet: Model,
+}
+
+impl ImageModel for CatOrNot {
+    fn stages(&self) -> Vec<Stage> {
+        self.imagenet.stages()
+    }
+    fn forward_stage(&self, index: usize, input: Tensor<4>) -> Tensor<4> {
+        self.imagenet.forward_stage(index, input)
+    }
+    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+        let probabilities = log_softmax(self.imagenet.forward_head(features), 1).exp();
+        let cat = probabilities.narrow(1, CATS.start, CATS.len()).sum_dim(1).clamp(1e-6, 1.0 - 1e-6);
+        Tensor::cat(vec![cat.clone(), -cat + 1.0], 1).log()
+    }
+    fn num_features(&self) -> usize {
+        self.imagenet.num_features()
+    }
+    fn num_classes(&self) -> usize {
+        2
+    }
+    fn head_keys(&self) -> Vec<String> {
+        self.imagenet.head_keys()
+    }
+    fn reset_classifier(self, _: usize, _: u64, _: &Device) -> Self {
+        self
+    }
+}
+
+fn main() -> timburn::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let made = std::env::temp_dir().join(format!("timburn-report-{}", std::process::id()));
+    let folder = arguments.next().map_or_else(|| make(&made), |path| Ok(PathBuf::from(path)))?;
+    let out = arguments.next().map_or_else(|| std::env::temp_dir().join("timburn-report"), PathBuf::from);
+
+    let device = timburn::open_device("auto")?;
+    let bundle = timburn::weights::embedded()?;
+    let model = CatOrNot { imagenet: bundle.load(&device)? };
+    let data = Arc::new(ImageFolder::open(&folder)?.per_class(100, 0));
+    let options = LoaderOptions { batch_size: 20, sampling: Sampling::Sequential, ..LoaderOptions::default() };
+    let loader = Loader::new(data.clone(), Arc::new(bundle.preprocessing.clone()), options)?;
+    let loss = Loss::new(LossConfig::default(), 2)?;
+    let evaluator = Evaluator {
+        loader: &loader,
+        normalization: Normalization::from(&bundle.preprocessing),
+        loss: Some(&loss),
+        test_time: TestTime::None,
+        top: &[1],
+        precision: Precision::F32,
+    };
+    let found = evaluator.examine(&model, &device, 1000, &mut |_| eprint!("."))?;
+
+    let grad_cam = GradCam::new(&model, &bundle.preprocessing, None, &device)?;
+    let explain = |image: &Rgb8Image, class: usize| grad_cam.overlay(image, Some(class));
+    let mut report = Evidence::new("Cat or not, by ImageNet's answers", data.classes(), &found);
+    report.lead = "EfficientNet-Lite0, its thousand classes summed up to two; nothing was trained.".into();
+    report.grad_cam = Some(&explain);
+    report.facts = environment_facts(&Environment::collect("auto"));
+    println!("{}", report.write(out)?.display());
+    std::fs::remove_dir_all(&made).ok();
+    Ok(())
+}
+
+/// Crops of the photograph, and patterns.
+fn make(folder: &Path) -> timburn::Result<PathBuf> {
+    let photograph = decode_bytes(timburn::sample_photograph(), "sample photograph", &DecodeOptions::default())?;
+    let crops = Pipeline::new(presets::imagenet_train(160))?;
+    for number in 0..20u64 {
+        let cat = number % 2 == 0;
+        let pattern = |at: usize| (((at / 3 % 160) ^ (at / 480)) as u64 * (number + 1) + 80 * (at % 3) as u64) as u8;
+        let image = match cat {
+            true => crops.apply(photograph.clone(), &mut Draws::new(number, &[])),
+            false => Rgb8Image { width: 160, height: 160, pixels: (0..160 * 160 * 3).map(pattern).collect() },
+        };
+        let class = folder.join(if cat { "cat" } else { "other" });
+        std::fs::create_dir_all(&class).map_err(timburn::Error::io("create", &class))?;
+        write_png(&image, class.join(format!("{number}.png")))?;
+    }
+    Ok(folder.to_owned())
+}
