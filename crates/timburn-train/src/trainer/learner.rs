@@ -1,6 +1,7 @@
 //! A model in training: forward, backward, update. The loop around it decides when.
 
-use burn::tensor::{Device, Tensor};
+use burn::module::{ModuleMapper, Param};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor};
 use serde::{Deserialize, Serialize};
 use timburn_core::error::TrainError;
 use timburn_core::{Error, Result, seed};
@@ -14,7 +15,7 @@ use crate::optimizer::{Groups, Optimizer, StepParams};
 use crate::precision::{LossScale, Precision};
 use crate::recipe::Recipe;
 use crate::schedule::{Better, Rates, Schedule};
-use crate::tensors::host;
+use crate::tensors::{host, is_finite};
 
 /// First coordinate of the seeds of dropout and stochastic depth.
 const LAYERS: u64 = 4;
@@ -36,6 +37,16 @@ pub struct Learner<M: ImageModel> {
     /// Micro-batches since the last step.
     pending: Vec<Pending>,
     accumulator: Accumulator,
+}
+
+/// Has the operations on parameters and statistics recompute their results, as the learner's device has those on images. A tensor keeps the
+/// kind that it was made with wherever it goes, and one operation cannot mix two kinds.
+struct Recompute;
+
+impl ModuleMapper for Recompute {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|value| value.with_gradient_checkpointing_strategy(GradientCheckpointingStrategy::Balanced))
+    }
 }
 
 /// A forward and backward pass whose results are still on the device.
@@ -93,7 +104,9 @@ impl<M: ImageModel> Learner<M> {
         let train = &recipe.train;
         let device = device.clone().autodiff();
         let device = if train.gradient_checkpointing { device.gradient_checkpointing() } else { device };
-        let model = model.to_device(&device).train();
+        // Not moved but forked: a move would be part of the graph, and a parameter must be a leaf.
+        let model = model.fork(&device).train();
+        let model = if train.gradient_checkpointing { model.map(&mut Recompute) } else { model };
         train.precision.check(&device)?;
         let groups = if train.decay_norms_and_biases { Groups::uniform(&model) } else { Groups::of(&model) };
         Ok(Self {
@@ -233,6 +246,18 @@ impl<M: ImageModel> Learner<M> {
         }
         let update = Update { loss, correct, samples, lr: rates.lr, momentum: rates.momentum, gradient_norm, skipped: !proceed };
         Ok((self, Some(update)))
+    }
+
+    /// Refuses weights and statistics that are not finite: what gradients that were no numbers, under a loss that was one, have left. Before
+    /// weights are kept; one transfer from the device.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`]; [`DeviceError::Failed`](timburn_core::error::DeviceError::Failed).
+    pub fn check_finite(&self) -> Result<()> {
+        if is_finite(&self.model)? {
+            return Ok(());
+        }
+        Err(TrainError::NonFinite { what: "weights".into(), samples: Vec::new() }.into())
     }
 
     /// Everything a resumed run needs, between two steps.
