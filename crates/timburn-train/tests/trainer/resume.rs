@@ -141,6 +141,7 @@ fn half_precision_with_its_loss_scale() {
     let text = ALL
         .replace("epochs = 3\n", "epochs = 2\nprecision = \"f16\"\n")
         .replace("clip = { norm = 1.0 }", "clip = { value = 0.1 }")
+        .replace("lr = 0.1\n", "lr = 0.002\n")
         .replace("name = \"sgd\"\n    momentum = 0.9\n    nesterov = true", "name = \"adamw\"");
     same_after_a_stop_at(&recipe(16, &text), [1, 6], 8);
 }
