@@ -142,7 +142,9 @@ fn score(recipe: &Recipe, splits: &Splits, model: &Tiny, test_time: TestTime) ->
 fn the_best_checkpoint_is_the_best_by_its_metric() {
     let _alone = alone();
     for metric in ["top1", "loss", "balanced_accuracy", "macro_f1"] {
-        let text = format!("epochs = 6\nbatch_size = 8\nlr = 1.0\n[checkpoints]\nbest = {metric:?}\nkeep_last = 1\n[schedule]\nchain = [{{ curve = {{ name = \"constant\" }} }}]");
+        let text = format!(
+            "epochs = 6\nbatch_size = 8\nlr = 1.0\n[checkpoints]\nbest = {metric:?}\nkeep_last = 1\n[schedule]\nchain = [{{ curve = {{ name = \"constant\" }} }}]"
+        );
         let (recipe, folder) = (recipe(16, &text), tempfile::tempdir().unwrap());
         let mut watch = Watch::default();
         let outcome = fit(&recipe, tiny(), &splits(), Some(folder.path()), &mut watch).unwrap();
@@ -198,7 +200,17 @@ fn scores_and_checkpoints_come_every_so_many_steps_and_epochs() {
 #[test]
 fn classes_are_shown_equally_often_when_asked() {
     let _alone = alone();
-    let labels: Vec<usize> = (0..27).map(|index| if index < 20 { 0 } else if index < 24 { 1 } else { 2 }).collect();
+    let labels: Vec<usize> = (0..27)
+        .map(|index| {
+            if index < 20 {
+                0
+            } else if index < 24 {
+                1
+            } else {
+                2
+            }
+        })
+        .collect();
     for (sampling, expected) in [("class_balanced", [18, 18, 18]), ("shuffled", [40, 8, 6])] {
         let train = Patterns::labelled(3, labels.clone(), 16, 1);
         let text = format!("epochs = 2\nbatch_size = 9\n[loader]\nsampling = {sampling:?}");

@@ -45,7 +45,8 @@ fn scaled_down(name: &str) -> Recipe {
     let mut table: toml::Table = toml::from_str(&text).unwrap();
     shrink(&mut table["augment"]);
     table["model"].as_table_mut().expect("a section").remove("freeze");
-    let settings = ["train.batch_size=2", "evaluation.batch_size=2", "loader.workers=1", "model.pretrained=false"];
+    let settings =
+        ["train.batch_size=2", "evaluation.batch_size=2", "evaluation.every_steps=1", "loader.workers=1", "model.pretrained=false"];
     let document = Document::new(name, &toml::to_string(&table).unwrap());
     let document = settings.iter().try_fold(document, |document, setting| document.set(setting)).unwrap();
     Recipe::from_document(&document).unwrap_or_else(|error| panic!("{error}"))
@@ -79,6 +80,8 @@ fn every_recipe_trains() {
         let mut watch = Watch::stopping_after(2);
         let outcome = fit(&recipe, model, &splits, None, &mut watch).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!((outcome.ending, outcome.step), (Ending::Interrupted, 2), "{name}");
+        // After the first step; the second one ends the run before its score.
+        assert!(watch.evaluations.len() == 1 && watch.evaluations[0].report.loss.is_some_and(f64::is_finite), "{name}");
         assert!(watch.steps.iter().all(|step| step.loss.is_finite() && step.loss > 0.0 && step.lr >= 0.0 && step.samples == 2), "{name}");
     }
 }

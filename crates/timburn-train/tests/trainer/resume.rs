@@ -85,9 +85,10 @@ fn model(recipe: &Recipe) -> Model {
 
 /// What is in a checkpoint, the tensors as bytes.
 fn content(checkpoint: &Checkpoint) -> (u64, u64, Value, BTreeMap<String, Vec<u8>>) {
-    let groups = checkpoint.groups.iter().flat_map(|(group, dict)| {
-        dict.tensors.iter().map(move |(key, tensor)| (format!("{group}:{key}"), tensor.bytes().expect("bytes")))
-    });
+    let groups = checkpoint
+        .groups
+        .iter()
+        .flat_map(|(group, dict)| dict.tensors.iter().map(move |(key, tensor)| (format!("{group}:{key}"), tensor.bytes().expect("bytes"))));
     (checkpoint.step, checkpoint.epoch, checkpoint.state.clone(), groups.collect())
 }
 

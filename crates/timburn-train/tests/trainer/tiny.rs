@@ -70,7 +70,7 @@ impl ImageModel for Tiny {
             self.seen.lock().expect("no panic").push((input.dims()[3], input.dims()[0]));
         }
         let spoilt = self.spoilt(&input);
-        Activation::Relu.forward(self.bn1.forward(self.conv1.forward(input))) + spoilt
+        Activation::Relu.forward(self.bn1.forward(self.conv1.forward(input + spoilt)))
     }
 
     fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
