@@ -2,6 +2,12 @@
 #![allow(clippy::expect_used, reason = "helpers of tests")]
 
 mod common;
+#[path = "train/digits.rs"]
+mod digits;
+#[path = "train/failures.rs"]
+mod failures;
+#[path = "train/kills.rs"]
+mod kills;
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,6 @@
 //! Tensors as flat vectors, reductions whose order is fixed, and the way to the host.
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use timburn_core::error::DeviceError;
 use timburn_core::{Error, Result};
@@ -30,6 +31,25 @@ pub(crate) fn squared_pieces(tensor: &Tensor<1>) -> Vec<Tensor<1>> {
 pub(crate) fn norm(tensor: &Tensor<1>) -> Tensor<1> {
     let pieces = squared_pieces(tensor).into_iter();
     pieces.reduce(|sum, piece| sum + piece).unwrap_or_else(|| Tensor::zeros([1], &tensor.device())).sqrt()
+}
+
+/// Whether all parameters and statistics of a module are numbers whose squares can be summed.
+pub(crate) fn is_finite<M: Module>(module: &M) -> Result<bool> {
+    struct Collect(Vec<Tensor<1>>);
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            // A parameter that was never initialised has its initial values.
+            if param.is_initialized() {
+                self.0.extend(squared_pieces(&flatten(param.val().without_autodiff())));
+            }
+        }
+    }
+    let mut collect = Collect(Vec::new());
+    module.visit(&mut collect);
+    if collect.0.is_empty() {
+        return Ok(true);
+    }
+    Ok(host(Tensor::cat(collect.0, 0))?.into_iter().all(f32::is_finite))
 }
 
 /// The values on the host as `f32`.

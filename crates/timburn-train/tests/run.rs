@@ -179,3 +179,33 @@ fn charts_of_a_run_are_drawn_whatever_the_numbers() {
     }
     lr_finder(&[], &[], Some(f64::NAN)).picture();
 }
+
+#[test]
+fn a_run_that_came_to_nothing_is_removed_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let begin = || {
+        let run = create(&path);
+        EventWriter::create(run.path(), None).unwrap().scalar("x", 0, 1.0).unwrap();
+        drop(timburn_train::CheckpointStore::open(run.checkpoints(), 1).unwrap());
+        run
+    };
+    assert!(begin().discard_unused().unwrap());
+    assert!(!path.exists());
+    // A file of the user's stays, and the folder around it.
+    let run = begin();
+    fs::write(path.join("notes.txt"), "mine").unwrap();
+    assert!(!run.discard_unused().unwrap());
+    let left: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["notes.txt"]);
+    fs::remove_file(path.join("notes.txt")).unwrap();
+    // A step or a checkpoint is something.
+    let run = begin();
+    train(&run, 1, 1);
+    assert!(!run.discard_unused().unwrap());
+    assert_eq!(resume(&path).metrics().unwrap().len(), 1);
+    resume(&path).rewind(0).unwrap();
+    timburn_train::CheckpointStore::open(resume(&path).checkpoints(), 1).unwrap().save(&failing_disk::checkpoint_of(1, 10)).unwrap();
+    assert!(!resume(&path).discard_unused().unwrap());
+    assert!(path.join("checkpoints/000001-step-1").is_dir());
+}

@@ -107,6 +107,10 @@ impl Train {
             return self.describe(&recipe, &data, &model);
         }
 
+        let classes = data.classes().clone();
+        let scores_on_test = data.scores_on_test;
+        // Before the folder: what does not fit together leaves nothing behind.
+        let trainer = Trainer::new(recipe.clone(), model, data, &device)?;
         let environment = Environment::collect(&self.device);
         let folder = match &self.resume {
             Some(folder) => RunFolder::resume(folder, &environment)?,
@@ -121,9 +125,7 @@ impl Train {
         let (stop, signal) = (StopFlag::default(), Arc::new(AtomicUsize::new(0)));
         listen(&stop, &signal)?;
         let store = CheckpointStore::open(folder.checkpoints(), recipe.checkpoints.keep_last)?;
-        let classes = data.classes().clone();
-        let scores_on_test = data.scores_on_test;
-        let trainer = Trainer::new(recipe.clone(), model, data, &device)?.with_checkpoints(store)?.with_stop(stop);
+        let trainer = trainer.with_checkpoints(store)?.with_stop(stop);
         let resumed_at = self.resume.as_ref().map(|_| trainer.step());
         let recorder = Recorder::new(folder, classes.clone(), resumed_at)?;
         if !self.quiet && !self.json {
@@ -131,8 +133,12 @@ impl Train {
             output::note(&format!("{}{note}", path.display()));
         }
         let mut watch = (recorder, Screen::new(&recipe, self.json, self.quiet));
-        let outcome = trainer.fit(&mut watch)?;
+        let outcome = trainer.fit(&mut watch);
         watch.1.clear();
+        let outcome = match outcome {
+            Err(error) if self.resume.is_none() => return Err(discarded(watch.0, error)),
+            outcome => outcome?,
+        };
         self.finish(&recipe, &classes, &path, &outcome)?;
         Ok(match (outcome.ending, signal.load(Ordering::Relaxed)) {
             (Ending::Interrupted, signal) => 128 + signal as u8,
@@ -254,6 +260,14 @@ fn preprocessing(recipe: &Recipe) -> Result<Preprocessing> {
 pub(super) fn unused(name: &str) -> PathBuf {
     let numbered = |number: u32| Path::new("runs").join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
     (1..).map(numbered).find(|path| !path.exists()).unwrap_or_else(|| numbered(1))
+}
+
+/// The error that ended a new run, whose folder goes if the run never got to a step.
+fn discarded(recorder: Recorder, error: Error) -> Error {
+    if let Err(second) = recorder.into_folder().discard_unused() {
+        log::warn!("the folder of the run that failed is still there: {second}");
+    }
+    error
 }
 
 /// The first signal asks for the stop, the second one ends the process.

@@ -150,7 +150,7 @@ fn subsample(input: Tensor<4>, stride: usize, channels: usize) -> Tensor<4> {
     let step = stride as isize;
     let kept = input.slice(s![.., .., ..;step, ..;step]);
     let [n, c, h, w] = kept.dims();
-    let zeros = |count| Tensor::zeros([n, count, h, w], &kept.device());
+    let zeros = |count| Tensor::zeros([n, count, h, w], (&kept.device(), kept.dtype()));
     let before = (channels - c) / 2;
     let (before, after) = (zeros(before), zeros(channels - c - before));
     Tensor::cat(vec![before, kept, after], 1)

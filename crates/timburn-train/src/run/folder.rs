@@ -221,6 +221,31 @@ impl RunFolder {
         lock(&self.summary).rewind(&*self.disk, step)
     }
 
+    /// Removes a run that came to nothing, without a step's metrics and without a checkpoint, so that it does not stand in the way of the
+    /// next try. Any other is left as it is. Returns whether it was removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`CheckpointError::Malformed`] as for [`metrics`](Self::metrics).
+    pub fn discard_unused(self) -> Result<bool> {
+        if !self.metrics()?.is_empty() || contents(&self.checkpoints())?.iter().any(|name| name != LOCK) {
+            return Ok(false);
+        }
+        let Self { path, disk, _lock, .. } = self;
+        let mut names: Vec<String> = contents(&path)?.into_iter().filter(|name| is_a_run_s(name)).collect();
+        // The recipe last but for the lock: until then the folder is a run's, that can be resumed or replaced.
+        names.sort_by_key(|name| (name == LOCK, name == RECIPE));
+        for name in names {
+            let file = path.join(name);
+            disk::remove_tree(&*disk, &file).map_err(Error::io("remove", &file))?;
+        }
+        // Whatever else is in it is the user's.
+        let emptied = contents(&path)?.is_empty();
+        if emptied {
+            fs::remove_dir(&path).map_err(Error::io("remove", &path))?;
+        }
+        Ok(emptied)
+    }
+
     /// Makes the lines so far last through a power cut. Before a checkpoint is saved, this keeps the metrics from falling behind it.
     ///
     /// # Errors
@@ -289,20 +314,21 @@ fn is_leftover(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(disk::INCOMPLETE)
 }
 
+fn is_a_run_s(name: &str) -> bool {
+    [RECIPE, ENVIRONMENT, METRICS, SUMMARY, BAD_FILES, LOG, CHECKPOINTS, PLOTS, LOCK].contains(&name)
+        || name.starts_with(EVENTS)
+        || is_leftover(name)
+}
+
 fn check_free(path: &Path, overwrite: Overwrite) -> Result<()> {
     let names = contents(path)?;
-    let ours = |name: &str| {
-        [RECIPE, ENVIRONMENT, METRICS, SUMMARY, BAD_FILES, LOG, CHECKPOINTS, PLOTS, LOCK].contains(&name)
-            || name.starts_with(EVENTS)
-            || is_leftover(name)
-    };
     let reason = if names.iter().all(|name| name == LOCK || is_leftover(name)) {
         return Ok(());
     } else if !names.iter().any(|name| name == RECIPE) {
         "the folder is not empty and no run's; choose another one".to_owned()
     } else if overwrite == Overwrite::Refuse {
         "a run is there; resume it, choose another folder, or allow to overwrite it".to_owned()
-    } else if let Some(name) = names.iter().find(|name| !ours(name)) {
+    } else if let Some(name) = names.iter().find(|name| !is_a_run_s(name)) {
         format!("`{name}` in it is no file of a run; move it away first")
     } else {
         return Ok(());

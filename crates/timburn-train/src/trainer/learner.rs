@@ -16,7 +16,7 @@ use crate::optimizer::{Groups, Optimizer, StepParams};
 use crate::precision::{LossScale, Precision};
 use crate::recipe::Recipe;
 use crate::schedule::{Better, Rates, Schedule};
-use crate::tensors::host;
+use crate::tensors::{host, is_finite};
 
 /// First coordinate of the seeds of dropout and stochastic depth.
 const LAYERS: u64 = 4;
@@ -287,6 +287,18 @@ impl<M: ImageModel> Learner<M> {
         }
         let update = Update { loss, correct, samples, lr: rates.lr, momentum: rates.momentum, gradient_norm, skipped: !proceed };
         Ok((self, Some(update)))
+    }
+
+    /// Refuses weights and statistics that are not finite: what gradients that were no numbers, under a loss that was one, have left. Before
+    /// weights are kept; one transfer from the device.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`]; [`DeviceError::Failed`](timburn_core::error::DeviceError::Failed).
+    pub fn check_finite(&self) -> Result<()> {
+        if is_finite(&self.model)? {
+            return Ok(());
+        }
+        Err(TrainError::NonFinite { what: "weights".into(), samples: Vec::new() }.into())
     }
 
     /// Everything a resumed run needs, between two steps.

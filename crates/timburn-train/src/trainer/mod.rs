@@ -123,6 +123,11 @@ impl<M: ImageModel> Trainer<M> {
                 (loader, loader_size) = (self.data.train_loader(&self.recipe, size)?, size);
             }
             self.learner = self.learner.begin_epoch(self.progress.epoch)?;
+            let begun = (1..loader.batches() as u64).contains(&self.progress.batch);
+            if begun && self.progress.scored != self.learner.step() && due(self.recipe.evaluation.every_steps, self.learner.step()) {
+                // The run was stopped before this score.
+                self.between_steps(&validation, &mut report, observer)?;
+            }
             let mut epoch = loader.epoch_from(self.progress.epoch, self.progress.batch as usize);
             let mut clock = Clock::start();
             let mut batches = Vec::with_capacity(self.recipe.train.accumulate);
@@ -137,6 +142,9 @@ impl<M: ImageModel> Trainer<M> {
                 }
                 let (learner, update) = self.learner.update().map_err(|error| name_all(error, &batches, &loader))?;
                 self.learner = learner;
+                if last || self.stop.is_requested() || self.is_due() {
+                    self.learner.check_finite().map_err(|error| name_all(error, &batches, &loader))?;
+                }
                 let bad = batches.drain(..).flat_map(|batch| batch.bad).collect();
                 if let Some(update) = update {
                     let event = self.step_event(&update, clock.lap(epoch.waited()), bad, &loader);
@@ -151,31 +159,28 @@ impl<M: ImageModel> Trainer<M> {
                 if last {
                     break;
                 }
-                let mut best = false;
-                if due(self.recipe.evaluation.every_steps, self.learner.step()) {
-                    let found = self.evaluate(&validation, observer)?;
-                    best = found.1;
-                    report = Some(found.0);
-                }
-                if best || due(self.recipe.checkpoints.every_steps, self.learner.step()) {
-                    self.save(best)?;
-                }
+                self.between_steps(&validation, &mut report, observer)?;
                 clock.skip();
             }
 
             // From here to the checkpoint the run is between two epochs: whoever resumes it starts with the next one.
             let number = self.progress.epoch + 1;
             let done = number == self.recipe.train.epochs;
+            let step = self.learner.step();
             let (mut found, mut best) = (None, false);
-            if done || number.is_multiple_of(self.recipe.evaluation.every_epochs) {
+            let regular = done || number.is_multiple_of(self.recipe.evaluation.every_epochs);
+            if regular || due(self.recipe.evaluation.every_steps, step) {
                 let (scored, is_best) = self.evaluate(&validation, observer)?;
-                self.learner.observe(number - 1, &scored);
+                if regular {
+                    self.learner.observe(number - 1, &scored);
+                }
                 (found, best) = (Some(scored), is_best);
             }
             observer.epoch(&self.progress.end_epoch(found.clone()))?;
             report = found.or(report);
             let early = !done && self.progress.is_stalled(self.recipe.early_stopping.as_ref());
-            if done || best || early || number.is_multiple_of(self.recipe.checkpoints.every_epochs) {
+            let regular = number.is_multiple_of(self.recipe.checkpoints.every_epochs) || due(self.recipe.checkpoints.every_steps, step);
+            if done || best || early || regular {
                 self.save(best)?;
             }
             if early {
@@ -184,6 +189,25 @@ impl<M: ImageModel> Trainer<M> {
             }
         }
         self.finish(ending, report, observer)
+    }
+
+    /// Whether a score or a checkpoint is due at this step.
+    fn is_due(&self) -> bool {
+        [self.recipe.evaluation.every_steps, self.recipe.checkpoints.every_steps].iter().any(|&every| due(every, self.learner.step()))
+    }
+
+    /// The score and the checkpoint that are due at a step within an epoch.
+    fn between_steps(&mut self, validation: &Loader, report: &mut Option<Report>, observer: &mut dyn Observer) -> Result<()> {
+        let mut best = false;
+        if due(self.recipe.evaluation.every_steps, self.learner.step()) {
+            let found = self.evaluate(validation, observer)?;
+            best = found.1;
+            *report = Some(found.0);
+        }
+        if best || due(self.recipe.checkpoints.every_steps, self.learner.step()) {
+            self.save(best)?;
+        }
+        Ok(())
     }
 
     /// Scores the validation set; also whether the score is the best so far.

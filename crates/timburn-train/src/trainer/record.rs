@@ -63,6 +63,11 @@ impl Recorder {
         &self.folder
     }
 
+    /// Ends the recording and gives the folder back.
+    pub fn into_folder(self) -> RunFolder {
+        self.folder
+    }
+
     fn draw(&self) -> Result<()> {
         let plots = self.folder.plots();
         for (stem, chart) in summary_charts(&self.folder.summary()?) {

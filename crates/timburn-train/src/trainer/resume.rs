@@ -30,6 +30,9 @@ pub struct Progress {
     watched: Option<f64>,
     /// Evaluations in a row without an improvement of it.
     stalled: u32,
+    /// The step of the newest evaluation.
+    #[serde(default)]
+    pub(super) scored: u64,
     /// Sums over the epoch so far.
     sums: Sums,
     /// Of this process alone: a resumed run starts to measure anew.
@@ -101,6 +104,7 @@ impl Progress {
 
     /// Takes in an evaluation; returns whether it is the best so far.
     pub(super) fn judge(&mut self, recipe: &Recipe, report: &Report, step: u64) -> bool {
+        self.scored = step;
         if let Some(stopping) = &recipe.early_stopping {
             let value = stopping.metric.of(report).unwrap_or(f64::NAN);
             if stopping.metric.improves(value, self.watched, stopping.min_delta) {
