@@ -17,8 +17,12 @@
 //! # fn main() {}
 //! ```
 
+#[cfg(feature = "flex")]
+pub mod graph;
 mod prediction;
 mod predictor;
 
+#[cfg(feature = "flex")]
+pub use graph::Graph;
 pub use prediction::{Guess, Prediction};
 pub use predictor::Predictor;

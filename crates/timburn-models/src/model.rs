@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::efficientnet_lite::EfficientNetLite;
+use crate::graph::{Describe, ModelGraph};
 use crate::image_model::{ImageModel, Stage};
 use crate::mobilenet_v2::MobileNetV2;
 use crate::resnet::ResNet;
@@ -27,6 +28,12 @@ macro_rules! each_family {
             Model::MobileNetV2($inner) => $body,
         }
     };
+}
+
+impl Describe for Model {
+    fn describe(&self) -> ModelGraph<'_> {
+        each_family!(self, model => model.describe())
+    }
 }
 
 impl ImageModel for Model {

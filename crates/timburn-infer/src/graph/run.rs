@@ -1,0 +1,83 @@
+//! Runs the steps on a batch.
+
+use timburn_kernels::Activation;
+use timburn_kernels::infer::{
+    Border, Buffer, Conv, Epilogue, Map, View, ViewMut, average_pool, global_average_pool, max_pool, scale, subsample,
+};
+
+use super::compile::{Step, StepOp};
+use super::plan::Plan;
+use super::{Graph, Wanted};
+
+/// Computes what is wanted of `n` images.
+pub(super) fn run(graph: &Graph, plan: &Plan, images: &[f32], n: usize, slots: &mut Vec<Buffer>, wanted: Wanted) -> Vec<f32> {
+    slots.resize_with(slots.len().max(plan.slots.len()), Buffer::default);
+    for (slot, len) in slots.iter_mut().zip(&plan.slots) {
+        slot.reserve(len * n);
+    }
+    plan.maps[0].from_nchw(n, images, &mut slots[plan.places[0]]);
+    for (index, step) in graph.steps.iter().enumerate() {
+        let place = plan.places[index + 1];
+        // Out of the others' way while it is written; no other value that is needed lives there.
+        let mut output = std::mem::take(&mut slots[place]);
+        let map = &plan.maps[index + 1];
+        map.clear_border(n, &mut output);
+        step.run(plan, slots, n, ViewMut { map, values: &mut output });
+        slots[place] = output;
+    }
+    let features = View { map: &plan.maps[graph.features], values: &slots[plan.places[graph.features]] };
+    if wanted == Wanted::FeatureMap {
+        return features.map.to_nchw(n, features.values);
+    }
+    let (map, pooled) = pool(features, n);
+    match &graph.head {
+        Some(head) if wanted == Wanted::Logits => {
+            let (map, logits) = pointwise(head, View { map: &map, values: &pooled }, Activation::Identity);
+            per_image(&map, &logits)
+        }
+        _ => per_image(&map, &pooled),
+    }
+}
+
+impl Step {
+    fn run(&self, plan: &Plan, slots: &[Buffer], n: usize, output: ViewMut<'_>) {
+        let view = |value: usize| View { map: &plan.maps[value], values: &slots[plan.places[value]] };
+        let input = view(self.input);
+        let epilogue = Epilogue { residual: self.residual.map(view), activation: self.activation };
+        match &self.op {
+            StepOp::Conv(conv) => conv.run(n, input, output, epilogue),
+            &StepOp::MaxPool { kernel, stride, padding } => max_pool(n, [kernel, stride, padding], input, output),
+            &StepOp::AveragePool { kernel, stride } => average_pool(n, [kernel, stride], input, output),
+            &StepOp::Subsample { stride, channels } => subsample(n, stride, (channels - input.map.channels) / 2, input, output),
+            StepOp::SqueezeExcite([reduce, expand]) => {
+                let (map, means) = pool(input, n);
+                let (map, hidden) = pointwise(reduce, View { map: &map, values: &means }, Activation::Relu);
+                let (map, mut gates) = pointwise(expand, View { map: &map, values: &hidden }, Activation::Identity);
+                gates.iter_mut().for_each(|gate| *gate = 1.0 / (1.0 + (-*gate).exp()));
+                scale(n, input, View { map: &map, values: &gates }, epilogue, output);
+            }
+        }
+    }
+}
+
+/// Means of the channels; one column per image.
+fn pool(input: View<'_>, n: usize) -> (Map, Buffer) {
+    let map = Map::new(input.map.channels, [1, n], Border::default());
+    let mut means = Buffer::zeros(map.len(1));
+    global_average_pool(n, input, ViewMut { map: &map, values: &mut means });
+    (map, means)
+}
+
+/// A fully connected layer on a column per image.
+fn pointwise(conv: &Conv, input: View<'_>, activation: Activation) -> (Map, Buffer) {
+    let map = Map::new(conv.spec().outputs, [1, input.map.width], Border::default());
+    let mut output = Buffer::zeros(map.len(1));
+    conv.run(1, input, ViewMut { map: &map, values: &mut output }, activation.into());
+    (map, output)
+}
+
+/// A column per image as a row per image.
+fn per_image(map: &Map, values: &[f32]) -> Vec<f32> {
+    let columns = map.to_nchw(1, values);
+    (0..map.width).flat_map(|image| columns.iter().skip(image).step_by(map.width).copied()).collect()
+}
