@@ -19,7 +19,12 @@ fn lively(model: Model) -> Model {
         if tensor.shape.len() != 1 || key.contains("fc") || key.contains("classifier") {
             continue;
         }
-        let (low, high) = if key.ends_with("running_var") || key.ends_with("weight") { (0.6, 1.4) } else { (-0.2, 0.2) };
+        let (low, high) = match key.rsplit('.').next() {
+            Some("running_var") => (0.6, 1.4),
+            // Small enough for signals not to grow from block to block: differences would grow with them.
+            Some("weight") => (0.4, 0.8),
+            _ => (-0.2, 0.2),
+        };
         let values = seed::uniform(seed::derive(7, &[index as u64]), count, low, high);
         *tensor = WeightTensor::from_f32(tensor.shape.clone(), values);
     }
@@ -35,7 +40,7 @@ fn tensor(values: &[f32], shape: [usize; 4], device: &Device) -> Tensor<4> {
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec::<f32>().expect("f32")
+    tensor.into_data().try_to_vec::<f32>().expect("f32")
 }
 
 /// Differences below 1e-4, or of large values their 1e-4th part.
@@ -102,7 +107,7 @@ fn images_that_do_not_fit_are_refused() {
     {
         assert!(graph.run(&vec![0.0; len], shape).is_err(), "{shape:?}");
     }
-    assert_eq!(graph.run(&[], [0, 3, 32, 32]).expect("no images"), []);
+    assert!(graph.run(&[], [0, 3, 32, 32]).expect("no images").is_empty());
 }
 
 #[test]
