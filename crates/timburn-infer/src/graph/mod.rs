@@ -2,6 +2,7 @@
 
 mod compile;
 mod plan;
+mod profile;
 mod run;
 
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +13,7 @@ use timburn_models::graph::{Describe, ModelGraph};
 
 use self::compile::Step;
 use self::plan::Plan;
+pub use self::profile::LayerTime;
 
 /// Images that are computed together; more are computed in turns. Bounds the memory of a large batch.
 const BATCH: usize = 8;
@@ -128,7 +130,7 @@ impl Graph {
         let mut slots = pool().pop().unwrap_or_default();
         let mut results = Vec::new();
         for batch in images.chunks(BATCH * image) {
-            results.extend(run::run(self, &plan, batch, batch.len() / image, &mut slots, wanted));
+            results.extend(run::run(self, &plan, batch, batch.len() / image, &mut slots, wanted, |_, _| {}));
         }
         pool().push(slots);
         Ok(results)

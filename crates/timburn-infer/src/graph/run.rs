@@ -1,5 +1,7 @@
 //! Runs the steps on a batch.
 
+use std::time::{Duration, Instant};
+
 use timburn_kernels::Activation;
 use timburn_kernels::infer::{
     Border, Buffer, Conv, Epilogue, Map, View, ViewMut, average_pool, global_average_pool, max_pool, scale, subsample,
@@ -9,13 +11,28 @@ use super::compile::{Step, StepOp};
 use super::plan::Plan;
 use super::{Graph, Wanted};
 
-/// Computes what is wanted of `n` images.
-pub(super) fn run(graph: &Graph, plan: &Plan, images: &[f32], n: usize, slots: &mut Vec<Buffer>, wanted: Wanted) -> Vec<f32> {
+/// Computes what is wanted of `n` images. `spent` hears how long each part took: the images' conversion, the steps, what follows them.
+pub(super) fn run(
+    graph: &Graph,
+    plan: &Plan,
+    images: &[f32],
+    n: usize,
+    slots: &mut Vec<Buffer>,
+    wanted: Wanted,
+    mut spent: impl FnMut(usize, Duration),
+) -> Vec<f32> {
+    let mut start = Instant::now();
+    let mut spent = |part: usize| {
+        let end = Instant::now();
+        spent(part, end - start);
+        start = end;
+    };
     slots.resize_with(slots.len().max(plan.slots.len()), Buffer::default);
     for (slot, len) in slots.iter_mut().zip(&plan.slots) {
         slot.reserve(len * n);
     }
     plan.maps[0].from_nchw(n, images, &mut slots[plan.places[0]]);
+    spent(0);
     for (index, step) in graph.steps.iter().enumerate() {
         let place = plan.places[index + 1];
         // Out of the others' way while it is written; no other value that is needed lives there.
@@ -24,7 +41,15 @@ pub(super) fn run(graph: &Graph, plan: &Plan, images: &[f32], n: usize, slots: &
         map.clear_border(n, &mut output);
         step.run(plan, slots, n, ViewMut { map, values: &mut output });
         slots[place] = output;
+        spent(index + 1);
     }
+    let results = end(graph, plan, slots, n, wanted);
+    spent(graph.steps.len() + 1);
+    results
+}
+
+/// What follows the steps.
+fn end(graph: &Graph, plan: &Plan, slots: &[Buffer], n: usize, wanted: Wanted) -> Vec<f32> {
     let features = View { map: &plan.maps[graph.features], values: &slots[plan.places[graph.features]] };
     if wanted == Wanted::FeatureMap {
         return features.map.to_nchw(n, features.values);
