@@ -110,7 +110,7 @@ impl Graph {
     /// [`Error::Argument`] when images of this size are too small for the network.
     pub fn memory(&self, images: usize, size: [usize; 2]) -> Result<usize> {
         let plan = self.plan(size)?;
-        Ok(plan.slots.iter().map(|len| len * images.min(BATCH) * size_of::<f32>()).sum())
+        Ok(plan.slots.iter().map(|slot| slot.len(images.min(BATCH)) * size_of::<f32>()).sum())
     }
 
     fn plan(&self, size: [usize; 2]) -> Result<Plan> {

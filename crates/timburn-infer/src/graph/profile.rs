@@ -38,11 +38,16 @@ impl Graph {
         let (images, mut slots) = (vec![0.0; n * channels * height * width], Vec::new());
         let wanted = if self.has_head() { Wanted::Logits } else { Wanted::Features };
         for _ in 0..runs {
+            // Layers that are run image by image are heard of once for each.
+            let mut times = vec![Duration::ZERO; layers.len()];
             run::run(self, &plan, &images, n, &mut slots, wanted, |part, time| {
-                if let Some(layer) = layers.get_mut(part) {
-                    layer.time = layer.time.min(time);
+                if let Some(total) = times.get_mut(part) {
+                    *total += time;
                 }
             });
+            for (layer, time) in layers.iter_mut().zip(times) {
+                layer.time = layer.time.min(time);
+            }
         }
         Ok(layers)
     }
@@ -64,6 +69,7 @@ fn layer(step: &Step, plan: &Plan, index: usize, n: usize) -> LayerTime {
         StepOp::Subsample { .. } => "subsample".into(),
         StepOp::SqueezeExcite(_) => "squeeze and excite".into(),
     };
-    let name = format!("{what} {}x{}x{} to {}x{}x{}", input.channels, input.height, input.width, output.channels, output.height, output.width);
+    let name =
+        format!("{what} {}x{}x{} to {}x{}x{}", input.channels, input.height, input.width, output.channels, output.height, output.width);
     LayerTime { name, time: Duration::MAX, operations }
 }

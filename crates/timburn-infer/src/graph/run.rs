@@ -28,20 +28,27 @@ pub(super) fn run(
         start = end;
     };
     slots.resize_with(slots.len().max(plan.slots.len()), Buffer::default);
-    for (slot, len) in slots.iter_mut().zip(&plan.slots) {
-        slot.reserve(len * n);
+    for (buffer, slot) in slots.iter_mut().zip(&plan.slots) {
+        buffer.reserve(slot.len(n));
     }
-    plan.maps[0].from_nchw(n, images, &mut slots[plan.places[0]]);
-    spent(0);
-    for (index, step) in graph.steps.iter().enumerate() {
-        let place = plan.places[index + 1];
-        // Out of the others' way while it is written; no other value that is needed lives there.
-        let mut output = std::mem::take(&mut slots[place]);
-        let map = &plan.maps[index + 1];
-        map.clear_border(n, &mut output);
-        step.run(plan, slots, n, ViewMut { map, values: &mut output });
-        slots[place] = output;
-        spent(index + 1);
+    let (first, later) = graph.steps.split_at(plan.cut);
+    let (map, place) = (&plan.maps[0], plan.places[0]);
+    if first.is_empty() {
+        map.from_nchw(n, images, &mut slots[place]);
+        spent(0);
+    }
+    for (image, pixels) in images.chunks_exact((images.len() / n.max(1)).max(1)).enumerate().filter(|_| !first.is_empty()) {
+        map.from_nchw(1, pixels, &mut slots[place]);
+        spent(0);
+        for (index, step) in first.iter().enumerate() {
+            // The last of these steps puts the image where the batch is.
+            step.run(plan, slots, 1, index + 1, if index + 1 == plan.cut { image } else { 0 });
+            spent(index + 1);
+        }
+    }
+    for (index, step) in later.iter().enumerate() {
+        step.run(plan, slots, n, plan.cut + index + 1, 0);
+        spent(plan.cut + index + 1);
     }
     let results = end(graph, plan, slots, n, wanted);
     spent(graph.steps.len() + 1);
@@ -65,7 +72,18 @@ fn end(graph: &Graph, plan: &Plan, slots: &[Buffer], n: usize, wanted: Wanted) -
 }
 
 impl Step {
-    fn run(&self, plan: &Plan, slots: &[Buffer], n: usize, output: ViewMut<'_>) {
+    /// Computes `n` images of value `target`, from its image `first` on.
+    fn run(&self, plan: &Plan, slots: &mut [Buffer], n: usize, target: usize, first: usize) {
+        let (map, place) = (&plan.maps[target], plan.places[target]);
+        // Out of the others' way while it is written; no other value that is needed lives there.
+        let mut buffer = std::mem::take(&mut slots[place]);
+        let values = &mut buffer[map.len(first)..];
+        map.clear_border(n, values);
+        self.compute(plan, slots, n, ViewMut { map, values });
+        slots[place] = buffer;
+    }
+
+    fn compute(&self, plan: &Plan, slots: &[Buffer], n: usize, output: ViewMut<'_>) {
         let view = |value: usize| View { map: &plan.maps[value], values: &slots[plan.places[value]] };
         let input = view(self.input);
         let epilogue = Epilogue { residual: self.residual.map(view), activation: self.activation };

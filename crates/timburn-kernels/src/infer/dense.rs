@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::conv::{ConvSpec, Job};
-use super::tile::{Finish, Residual, Run, Tiles, kernel, most_pixels};
+use super::tile::{Finish, LINE, Residual, Run, Tiles, kernel, most_pixels};
 use super::vector_lanes;
 use crate::cpu::buffer::Shared;
 
@@ -72,19 +72,18 @@ impl Dense {
         let mut packed = Buffer::zeros(len);
         for panel in &panels {
             let mut at = panel.weights;
-            for block in panel.first..panel.first + panel.blocks {
-                for input in panel.inputs.clone() {
-                    let inputs = input * depth..((input + 1) * depth).min(spec.inputs);
-                    for tap in 0..taps {
-                        for input in inputs.clone() {
-                            for (lane, output) in (block * lanes..((block + 1) * lanes).min(spec.outputs)).enumerate() {
-                                // Outside the output's group the weight stays zero.
-                                if input / channels == output / rows {
-                                    packed[at + lane] = weight[(output * channels + input % channels) * taps + tap];
-                                }
+            for input in panel.inputs.clone() {
+                let inputs = input * depth..((input + 1) * depth).min(spec.inputs);
+                for tap in 0..taps {
+                    for input in inputs.clone() {
+                        let outputs = panel.first * lanes..((panel.first + panel.blocks) * lanes).min(spec.outputs);
+                        for (lane, output) in outputs.enumerate() {
+                            // Outside the output's group the weight stays zero.
+                            if input / channels == output / rows {
+                                packed[at + lane] = weight[(output * channels + input % channels) * taps + tap];
                             }
-                            at += lanes;
                         }
+                        at += panel.blocks * lanes;
                     }
                 }
             }
@@ -126,12 +125,17 @@ impl Dense {
         let lanes = vector_lanes();
         let (map, to, stride) = (job.input.map, job.output, job.spec.stride);
         let flat = is_flat(job);
-        let per_block = self.depth * taps.len() * lanes;
-        let chunk = (WEIGHTS / (size_of::<f32>() * panel.blocks * per_block)).max(1);
-        let channels = job.spec.inputs.min(panel.inputs.end * self.depth) - panel.inputs.start * self.depth;
+        let per_block = self.depth * taps.len() * panel.blocks * lanes;
+        let chunk = (WEIGHTS / (size_of::<f32>() * per_block)).max(1);
+        // Where few tiles share the weights, those that come next are fetched while these are used: each tile fetches its part.
+        let tiles: usize = items.clone().map(|item| spans[item % spans.len()].count).sum();
+        let lines = if self.planar { 0 } else { (self.depth * panel.blocks * lanes).div_ceil(LINE).div_ceil(tiles.max(1)) };
         for start in panel.inputs.clone().step_by(chunk) {
             let end = (start + chunk).min(panel.inputs.end);
             let last = (job.spec.inputs - (end - 1) * self.depth).min(self.depth);
+            let weights = &self.weights[panel.weights + (start - panel.inputs.start) * per_block..];
+            let mut ahead = weights.as_ptr().wrapping_add((end - start) * per_block);
+            let stop = ahead.wrapping_add((end - start) * per_block);
             for item in items.clone() {
                 let (image, span) = (item / spans.len(), spans[item % spans.len()]);
                 let Some(run): Option<Run> = kernel(span.rows, span.columns, panel.blocks, stride.min(2), self.planar) else { continue };
@@ -154,8 +158,9 @@ impl Dense {
                     blocks: end - start,
                     depth: [self.depth, last],
                     taps,
-                    weights: self.weights[panel.weights + (start - panel.inputs.start) * per_block..].as_ptr(),
-                    weights_block: channels * taps.len() * lanes,
+                    weights: weights.as_ptr(),
+                    ahead,
+                    ahead_lines: if ahead < stop { lines } else { 0 },
                     bias: (start == panel.inputs.start).then(|| self.bias[panel.first * lanes..].as_ptr()),
                     // SAFETY: a pixel of the output.
                     output: unsafe { output.at(place(to)) },
@@ -163,6 +168,7 @@ impl Dense {
                     output_block: to.plane(),
                     finish,
                 };
+                ahead = ahead.wrapping_add(span.count * (end - start) * taps.len() * lines * LINE);
                 // SAFETY: `Conv::run` has checked that the maps hold all pixels of all spans and, in their border, all that the taps see;
                 // a task's spans and panels are its own, so that nobody else touches these outputs.
                 unsafe { run(&tiles) };

@@ -47,10 +47,12 @@ pub(super) struct Tiles<'a> {
     pub(super) depth: [usize; 2],
     /// Distances of the kernel's taps from the first.
     pub(super) taps: &'a [usize],
-    /// `[output blocks][input blocks][taps][channels][lanes]`.
+    /// `[input blocks][taps][channels][output blocks][lanes]`.
     pub(super) weights: *const f32,
-    /// From an output block's weights to the next's.
-    pub(super) weights_block: usize,
+    /// What to fetch into the cache meanwhile: the weights that will be needed next.
+    pub(super) ahead: *const f32,
+    /// How many cache lines of that to fetch with each tap of each block.
+    pub(super) ahead_lines: usize,
     /// What the sums start from, if not from what the output holds.
     pub(super) bias: Option<*const f32>,
     pub(super) output: *mut f32,
@@ -73,6 +75,22 @@ pub(super) struct Residual {
     pub(super) values: *const f32,
     pub(super) row: usize,
     pub(super) block: usize,
+}
+
+/// Values of a cache line.
+pub(super) const LINE: usize = 16;
+
+/// Asks for a cache line. Any address will do: nothing is read.
+#[inline(always)]
+fn fetch(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, without effect on memory or registers.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// The value after an activation. NaN compares false and stays.
@@ -129,15 +147,20 @@ impl<const R: usize, const C: usize, const N: usize, const STRIDE: usize, const 
                 }
             }
             let mut weights = t.weights;
+            let mut ahead = t.ahead.wrapping_add(index * t.blocks * t.taps.len() * t.ahead_lines * LINE);
             let mut block = t.input.add(index * C * step);
             for b in 0..t.blocks {
                 let depth = if b + 1 == t.blocks { t.depth[1] } else { t.depth[0] };
                 for &tap in t.taps {
+                    for _ in 0..t.ahead_lines {
+                        fetch(ahead);
+                        ahead = ahead.wrapping_add(LINE);
+                    }
                     let mut pixel = block.add(tap);
                     for _ in 0..depth {
                         let mut row = [splat::<S>(0.0); N];
                         for n in 0..N {
-                            row[n] = vload_unaligned(weights.add(n * t.weights_block));
+                            row[n] = vload_unaligned(weights.add(n * lanes::<S>()));
                         }
                         for r in 0..R {
                             for c in 0..C {
@@ -147,7 +170,7 @@ impl<const R: usize, const C: usize, const N: usize, const STRIDE: usize, const 
                                 }
                             }
                         }
-                        weights = weights.add(lanes::<S>());
+                        weights = weights.add(N * lanes::<S>());
                         pixel = pixel.add(1);
                     }
                 }
