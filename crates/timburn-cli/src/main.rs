@@ -25,6 +25,8 @@ enum Command {
     FindLr(commands::find_lr::FindLr),
     Finetune(commands::finetune::Finetune),
     Predict(commands::predict::Predict),
+    Eval(commands::eval::Eval),
+    Compare(commands::compare::Compare),
     Models(commands::models::Models),
     Data(commands::data::Data),
 }
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
     output::log_to_stderr(cli.verbose);
     let outcome = match cli.command {
         Command::Predict(predict) => predict.run(),
+        Command::Eval(eval) => eval.run(),
+        Command::Compare(compare) => compare.run(),
         Command::Models(models) => models.run(),
         Command::Data(data) => data.run(),
         Command::Train(train) => train.run(),

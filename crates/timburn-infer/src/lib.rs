@@ -18,9 +18,13 @@
 //! ```
 
 mod grad_cam;
+#[cfg(feature = "flex")]
+pub mod graph;
 mod prediction;
 mod predictor;
 
 pub use grad_cam::{GradCam, HeatMap};
+#[cfg(feature = "flex")]
+pub use graph::Graph;
 pub use prediction::{Guess, Prediction};
 pub use predictor::Predictor;

@@ -17,5 +17,9 @@ mod cpu;
 #[allow(unsafe_code, reason = "hands whole buffers to the kernels")]
 mod flex;
 
+#[cfg(feature = "flex")]
+#[allow(unsafe_code, reason = "kernels: disjoint parts of an output, vectors loaded from slices")]
+pub mod infer;
+
 pub use activation::Activation;
 pub use ops::{BatchNorm, BatchNormTrained, batch_norm, batch_norm_train, conv2d};

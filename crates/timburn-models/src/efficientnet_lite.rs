@@ -2,6 +2,8 @@
 //!
 //! Tan & Le 2019; TensorFlow's `lite` models, whose SAME padding is part of the weights. Keys as timm's `tf_efficientnet_lite*`.
 
+mod graph;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use timburn_core::Result;

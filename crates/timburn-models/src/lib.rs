@@ -20,6 +20,7 @@
 
 pub mod blocks;
 pub mod efficientnet_lite;
+pub mod graph;
 pub mod image_model;
 pub mod mobilenet_v2;
 pub mod model;

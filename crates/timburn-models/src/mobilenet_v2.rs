@@ -1,5 +1,7 @@
 //! MobileNetV2: inverted residuals with linear bottlenecks. Sandler et al. 2018; keys as torchvision's `mobilenet_v2`.
 
+mod graph;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use timburn_core::Result;

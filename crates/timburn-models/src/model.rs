@@ -6,6 +6,7 @@ use timburn_core::Result;
 
 use crate::blocks::Head;
 use crate::efficientnet_lite::EfficientNetLite;
+use crate::graph::{Describe, ModelGraph};
 use crate::image_model::{ImageModel, Stage};
 use crate::mobilenet_v2::MobileNetV2;
 use crate::resnet::ResNet;
@@ -42,6 +43,12 @@ impl Model {
             Self::EfficientNetLite(model) => Self::EfficientNetLite(model.reset_head(head, classes, seed, device)?),
             Self::MobileNetV2(model) => Self::MobileNetV2(model.reset_head(head, classes, seed, device)?),
         })
+    }
+}
+
+impl Describe for Model {
+    fn describe(&self) -> ModelGraph<'_> {
+        each_family!(self, model => model.describe())
     }
 }
 

@@ -104,7 +104,20 @@ pub enum WeightRule {
 impl LossConfig {
     /// The usual loss of a model with so many outputs: cross-entropy, or over one logit its binary form.
     pub fn for_outputs(outputs: usize) -> Self {
-        if outputs == 1 { Self::BinaryCrossEntropy { smoothing: 0.0, target_threshold: None, class_weights: None } } else { Self::default() }
+        if outputs == 1 {
+            Self::BinaryCrossEntropy { smoothing: 0.0, target_threshold: None, class_weights: None }
+        } else {
+            Self::default()
+        }
+    }
+
+    /// The classes' weights, where they are given as numbers.
+    pub fn class_weights(&self) -> Option<&[f32]> {
+        let (Self::CrossEntropy { class_weights, .. } | Self::BinaryCrossEntropy { class_weights, .. }) = self;
+        match class_weights {
+            Some(ClassWeights::Given(weights)) => Some(weights),
+            _ => None,
+        }
     }
 
     /// Weighs the classes; all alike for `None`.

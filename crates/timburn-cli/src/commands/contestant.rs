@@ -106,7 +106,8 @@ impl Contestant {
             return Ok(Sitting { model: Answers::Own(Box::new(self.model.clone())), dataset, classes: own.clone() });
         }
         let Some(map) = map else {
-            let unknown: Vec<&str> = (0..asked.len()).filter(|&index| known(index).is_none()).filter_map(|index| asked.name(index)).collect();
+            let unknown: Vec<&str> =
+                (0..asked.len()).filter(|&index| known(index).is_none()).filter_map(|index| asked.name(index)).collect();
             let expected = format!("classes of {}, or --map FILE, which says which of its classes stand for them", self.name);
             return Err(Error::Argument { name: "classes of the data", value: shortened(&unknown), expected });
         };
@@ -248,7 +249,8 @@ mod tests {
         let groups = ClassMap::read(&path).unwrap().groups(&own, &asked).unwrap();
         assert_eq!(groups, [vec![281, 282, 283, 281], vec![151]]);
 
-        for (text, expected) in [("281\n", "line 1"), ("0-1000,cats\n", "below 1000"), ("1,birds\n", "cats, dogs"), ("1,cats\n", "`dogs`")] {
+        for (text, expected) in [("281\n", "line 1"), ("0-1000,cats\n", "below 1000"), ("1,birds\n", "cats, dogs"), ("1,cats\n", "`dogs`")]
+        {
             std::fs::write(&path, text).unwrap();
             let error = ClassMap::read(&path).and_then(|map| map.groups(&own, &asked)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

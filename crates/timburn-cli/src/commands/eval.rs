@@ -101,7 +101,8 @@ impl Eval {
 
 /// A report's numbers, shares in `[0, 1]`.
 pub(super) fn summary(report: &Report) -> serde_json::Value {
-    let top: serde_json::Map<String, serde_json::Value> = report.top.iter().map(|top| (format!("top{}", top.k), json!(top.accuracy))).collect();
+    let top: serde_json::Map<String, serde_json::Value> =
+        report.top.iter().map(|top| (format!("top{}", top.k), json!(top.accuracy))).collect();
     let mut value = json!({
         "samples": report.samples, "loss": report.loss, "balanced_accuracy": report.balanced_accuracy, "macro_f1": report.macro_f1,
         "ece": report.ece, "auroc": report.auroc,

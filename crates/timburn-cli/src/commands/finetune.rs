@@ -192,9 +192,7 @@ impl Finetune {
     fn tell(&self, tuned: &FineTuned, file: &Path) -> Result<()> {
         let top1 = |report: &timburn_train::Report| report.top(1).map(|share| 100.0 * share);
         if self.json {
-            let phase = |phase: &PhaseReport| {
-                json!({ "name": phase.name, "epochs": phase.epochs, "seconds": phase.time.as_secs_f64(), "top1": top1(&phase.report), "loss": phase.report.loss })
-            };
+            let phase = |phase: &PhaseReport| json!({ "name": phase.name, "epochs": phase.epochs, "seconds": phase.time.as_secs_f64(), "top1": top1(&phase.report), "loss": phase.report.loss });
             let value = json!({
                 "event": "end", "model": file, "chosen": tuned.chosen, "interrupted": tuned.interrupted,
                 "validation_top1": top1(&tuned.validation), "test_top1": tuned.test.as_ref().and_then(top1),
@@ -210,7 +208,12 @@ impl Finetune {
             if let Some((score, test)) = tuned.test.as_ref().and_then(|test| Some((top1(test)?, test))) {
                 writeln!(out, "test        {score:.2} % of {} pictures, which took no part in any choice", test.samples)?;
             }
-            writeln!(out, "baselines   {:.2} % nearest neighbours, {:.2} % logistic regression", 100.0 * tuned.baselines.knn, 100.0 * tuned.baselines.probe)?;
+            writeln!(
+                out,
+                "baselines   {:.2} % nearest neighbours, {:.2} % logistic regression",
+                100.0 * tuned.baselines.knn,
+                100.0 * tuned.baselines.probe
+            )?;
             writeln!(out, "model       {}", file.display())?;
             writeln!(out, "use it      timburn predict PICTURE --weights {}", file.display())
         })
@@ -300,7 +303,8 @@ impl TransferObserver for Screen {
     }
 
     fn baselines(&mut self, baselines: &Baselines) {
-        let text = format!("baselines   {:.2} % nearest neighbours, {:.2} % logistic regression", 100.0 * baselines.knn, 100.0 * baselines.probe);
+        let text =
+            format!("baselines   {:.2} % nearest neighbours, {:.2} % logistic regression", 100.0 * baselines.knn, 100.0 * baselines.probe);
         self.note(&text);
     }
 

@@ -1,6 +1,9 @@
 //! One file per verb.
 
+pub(crate) mod compare;
+mod contestant;
 pub(crate) mod data;
+pub(crate) mod eval;
 pub(crate) mod find_lr;
 pub(crate) mod finetune;
 pub(crate) mod models;

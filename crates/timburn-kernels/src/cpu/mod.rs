@@ -6,7 +6,7 @@ mod correlation;
 mod depthwise;
 pub(crate) mod norm;
 mod sweep;
-mod tile;
+pub(crate) mod tile;
 mod weight_gradient;
 mod window;
 

@@ -190,6 +190,14 @@ impl Classifier {
         }
     }
 
+    /// The layer, where the head is an average pool and one linear layer.
+    pub fn as_linear(&self) -> Option<&Linear> {
+        match &self.__ {
+            Layers::Single(Layer::Linear(layer)) if self.pool == Pool::Average => Some(layer),
+            _ => None,
+        }
+    }
+
     /// Channels of the stage that it reads.
     pub fn channels(&self) -> usize {
         self.config.channels

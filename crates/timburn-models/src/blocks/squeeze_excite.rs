@@ -21,6 +21,11 @@ impl SqueezeExcite {
         }
     }
 
+    /// The pointwise convolutions that make the gates of the means: ReLU follows the first, the logistic function the second.
+    pub fn layers(&self) -> [&Conv2d; 2] {
+        [&self.fc1, &self.fc2]
+    }
+
     /// `[n, channels, h, w]` → same shape.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let mean = input.clone().mean_dim(2).mean_dim(3);

@@ -1,3 +1,5 @@
+mod graph;
+
 use burn::module::Module;
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;

@@ -5,6 +5,7 @@
 
 mod block;
 mod config;
+mod graph;
 
 pub use block::{AveragePoolShortcut, Block, ConvolutionShortcut, Downsample};
 pub use config::{BlockKind, ResNetConfig, Shortcut};

@@ -309,7 +309,7 @@ fn backward<M: ImageModel>(learner: &mut Learner<M>, recipe: &Recipe, data: &Tra
 }
 
 /// The recipe with the class weights that it leaves to the training set.
-fn with_class_weights(recipe: &Recipe, data: &TrainData) -> Result<Recipe> {
+pub(crate) fn with_class_weights(recipe: &Recipe, data: &TrainData) -> Result<Recipe> {
     let train = data.train();
     let mut counts = vec![0; data.classes().len()];
     for index in 0..train.len() {

@@ -16,12 +16,12 @@ use timburn_weights::{Bundle, Card, ModelSpec};
 use super::head::{HeadEpoch, HeadTraining, score, with_probe};
 use super::{Extraction, Features, Probe, body_digest, knn_accuracy};
 use crate::checkpoint::CheckpointStore;
-use crate::loss::LossConfig;
+use crate::loss::{ClassWeights, Loss, LossConfig, WeightRule};
 use crate::metrics::Report;
 use crate::optimizer::{AdamW, OptimizerConfig};
 use crate::recipe::{Best, EarlyStopping, OptimizerSection, Recipe, ScheduleSection};
 use crate::schedule::{Curve, OneCycle, ScheduleConfig};
-use crate::trainer::{Ending, Evaluator, Learner, Observer, StopFlag, TrainData, Trainer};
+use crate::trainer::{Ending, Evaluator, Learner, Observer, StopFlag, TrainData, Trainer, with_class_weights};
 
 /// Neighbours that vote in the baseline.
 const NEIGHBOURS: usize = 20;
@@ -250,6 +250,7 @@ impl FineTune {
         recipe.train.batch_size = self.batch_size;
         recipe.train.lr = self.lr;
         recipe.train.seed = self.seed;
+        recipe.train.lr_slice = (self.lr_slice > 1.0).then_some(self.lr_slice);
         recipe.train.epochs = if let Epochs::Fixed(epochs) = self.epochs { epochs.max(1) } else { 1 };
         recipe.data.validation = self.validation;
         recipe.data.split_seed = self.seed;
@@ -261,8 +262,7 @@ impl FineTune {
         recipe.optimizer = OptimizerSection(OptimizerConfig::AdamW(AdamW { weight_decay: 0.01, ..AdamW::default() }));
         let curve = Curve::OneCycle(OneCycle { cycle_momentum: false, ..OneCycle::default() });
         recipe.schedule = ScheduleSection(ScheduleConfig::new(curve));
-        recipe.early_stopping =
-            Some(EarlyStopping { patience: self.patience, min_delta: 0.0, metric: Best::Top1 });
+        recipe.early_stopping = Some(EarlyStopping { patience: self.patience, min_delta: 0.0, metric: Best::Top1 });
         recipe.validate()?;
         Ok(recipe)
     }
@@ -280,28 +280,21 @@ impl FineTune {
     /// # Errors
     /// [`Error::Argument`](timburn_core::Error::Argument) for values out of range; those of data, weights, device, checkpoints and observer;
     /// [`TrainError`].
-    pub fn fit_observed(
-        &self,
-        bundle: &Bundle,
-        splits: Splits,
-        device: &Device,
-        observer: &mut dyn TransferObserver,
-    ) -> Result<FineTuned> {
+    pub fn fit_observed(&self, bundle: &Bundle, splits: Splits, device: &Device, observer: &mut dyn TransferObserver) -> Result<FineTuned> {
         let device = device.clone().without_autodiff();
         let classes = splits.classes().clone();
         let outputs = if self.single_logit && classes.len() == 2 { 1 } else { classes.len() };
-        let options =
-            ModelOptions { classes: Some(outputs), head: self.head.clone(), seed: self.seed, ..bundle.model.options.clone() };
+        let options = ModelOptions { classes: Some(outputs), head: self.head.clone(), seed: self.seed, ..bundle.model.options.clone() };
         let model = bundle.load_with(&options, &device)?;
         let mut recipe = self.recipe(&bundle.preprocessing, outputs)?;
-        let weights = if self.balanced { class_weights(&splits.train) } else { Vec::new() };
-        recipe.loss.set_class_weights((!weights.is_empty() && outputs > 1).then(|| weights.clone()));
+        recipe.loss.set_class_weights((self.balanced && outputs > 1).then_some(ClassWeights::Rule(WeightRule::Balanced)));
         let test = splits.test.clone();
         let data = TrainData::new(&recipe, splits)?;
         let test = test.filter(|_| !data.scores_on_test);
 
         let (train, validation, bad) = self.features(&model, &recipe, &data, &device, observer)?;
         observer.phase(&Phase::Baselines)?;
+        let weights = with_class_weights(&recipe, &data)?.loss.class_weights().unwrap_or_default().to_vec();
         let probe = Probe::fit(&train, &validation, classes.len(), &weights, &device)?;
         let baselines = Baselines { knn: knn_accuracy(&train, &validation, classes.len(), NEIGHBOURS, &device)?, probe: probe.accuracy };
         observer.baselines(&baselines);
@@ -511,10 +504,11 @@ impl FineTune {
         let pipeline = Pipeline::new(recipe.augment.evaluation.clone())?;
         let options = LoaderOptions { batch_size: self.batch_size, sampling: Sampling::Sequential, ..LoaderOptions::default() };
         let loader = Loader::new(dataset, Arc::new(pipeline), options)?;
+        let loss = Loss::new(LossConfig::for_outputs(model.num_classes()), model.num_classes())?;
         let evaluator = Evaluator {
             loader: &loader,
             normalization: recipe.augment.normalization(),
-            loss: None,
+            loss: Some(&loss),
             test_time: recipe.evaluation.test_time,
             top: &recipe.evaluation.top,
             precision: recipe.train.precision,
@@ -553,16 +547,4 @@ impl FineTune {
 fn better(a: &Report, b: &Report) -> bool {
     let key = |report: &Report| (report.top(1).unwrap_or(0.0), -report.loss.unwrap_or(f64::INFINITY));
     key(a).partial_cmp(&key(b)).is_some_and(std::cmp::Ordering::is_gt)
-}
-
-/// `n / (classes · count)` for each class: scikit-learn's `balanced`.
-fn class_weights(dataset: &DynDataset) -> Vec<f32> {
-    let mut counts = vec![0usize; dataset.classes().len()];
-    for index in 0..dataset.len() {
-        if let Some(count) = counts.get_mut(dataset.label(index)) {
-            *count += 1;
-        }
-    }
-    let weight = |&count: &usize| dataset.len() as f32 / (counts.len() * count.max(1)) as f32;
-    counts.iter().map(weight).collect()
 }

@@ -133,11 +133,8 @@ impl HeadTraining {
                 }
             }
         }
-        let (model, report) = best.ok_or_else(|| Error::Argument {
-            name: "head epochs",
-            value: section.epochs.to_string(),
-            expected: "at least 1".into(),
-        })?;
+        let (model, report) =
+            best.ok_or_else(|| Error::Argument { name: "head epochs", value: section.epochs.to_string(), expected: "at least 1".into() })?;
         Ok((model.model, report))
     }
 }

@@ -45,10 +45,8 @@ impl Probe {
 
         let mean = values.clone().mean_dim(0);
         let scale = ((values.clone() - mean.clone()).square().mean_dim(0) + 1e-12).sqrt().recip();
-        let problem = Problem {
-            features: (values - mean.clone()) * scale.clone(),
-            targets: Targets::new(&labels, classes, class_weights, device),
-        };
+        let problem =
+            Problem { features: (values - mean.clone()) * scale.clone(), targets: Targets::new(&labels, classes, class_weights, device) };
         let scored = validation.tensor(device)?;
         let scored_targets = Targets::new(validation.labels(), classes, &[], device);
 
@@ -115,7 +113,8 @@ impl Problem {
         let loss = -f64::from(host((chosen * self.targets.weights.clone()).sum())?.first().copied().unwrap_or(f32::NAN));
         let hot: Tensor<2> = self.targets.labels.clone().squeeze_dim::<1>(1).one_hot(classes).float();
         let difference = (logarithms.exp() - hot) * self.targets.weights.clone();
-        let mut gradient: Vec<f64> = host(self.features.clone().transpose().matmul(difference.clone()))?.into_iter().map(f64::from).collect();
+        let mut gradient: Vec<f64> =
+            host(self.features.clone().transpose().matmul(difference.clone()))?.into_iter().map(f64::from).collect();
         gradient.extend(host(difference.sum_dim(0))?.into_iter().map(f64::from));
         let decayed = x.get(..width * classes).unwrap_or_default();
         gradient.iter_mut().zip(decayed).for_each(|(gradient, x)| *gradient += penalty * x);
@@ -127,8 +126,5 @@ impl Problem {
 fn tensors(x: &[f64], width: usize, classes: usize, device: &Device) -> (Tensor<2>, Tensor<2>) {
     let mut weight: Vec<f32> = x.iter().map(|&x| x as f32).collect();
     let bias = weight.split_off(width * classes);
-    (
-        Tensor::from_data(TensorData::new(weight, [width, classes]), device),
-        Tensor::from_data(TensorData::new(bias, [1, classes]), device),
-    )
+    (Tensor::from_data(TensorData::new(weight, [width, classes]), device), Tensor::from_data(TensorData::new(bias, [1, classes]), device))
 }

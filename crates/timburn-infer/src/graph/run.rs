@@ -1,0 +1,126 @@
+//! Runs the steps on a batch.
+
+use std::time::{Duration, Instant};
+
+use timburn_kernels::Activation;
+use timburn_kernels::infer::{
+    Border, Buffer, Conv, Epilogue, Map, View, ViewMut, average_pool, global_average_pool, max_pool, scale, subsample,
+};
+
+use super::compile::{Step, StepOp};
+use super::plan::Plan;
+use super::{Graph, Wanted};
+
+/// Computes what is wanted of `n` images. `spent` hears how long each part took: the images' conversion, the steps, what follows them.
+pub(super) fn run(
+    graph: &Graph,
+    plan: &Plan,
+    images: &[f32],
+    n: usize,
+    slots: &mut Vec<Buffer>,
+    wanted: Wanted,
+    mut spent: impl FnMut(usize, Duration),
+) -> Vec<f32> {
+    let mut start = Instant::now();
+    let mut spent = |part: usize| {
+        let end = Instant::now();
+        spent(part, end - start);
+        start = end;
+    };
+    slots.resize_with(slots.len().max(plan.slots.len()), Buffer::default);
+    for (buffer, slot) in slots.iter_mut().zip(&plan.slots) {
+        buffer.reserve(slot.len(n));
+    }
+    let (first, later) = graph.steps.split_at(plan.cut);
+    let (map, place) = (&plan.maps[0], plan.places[0]);
+    if first.is_empty() {
+        map.from_nchw(n, images, &mut slots[place]);
+        spent(0);
+    }
+    for (image, pixels) in images.chunks_exact((images.len() / n.max(1)).max(1)).enumerate().filter(|_| !first.is_empty()) {
+        map.from_nchw(1, pixels, &mut slots[place]);
+        spent(0);
+        for (index, step) in first.iter().enumerate() {
+            // The last of these steps puts the image where the batch is.
+            step.run(plan, slots, 1, index + 1, if index + 1 == plan.cut { image } else { 0 });
+            spent(index + 1);
+        }
+    }
+    for (index, step) in later.iter().enumerate() {
+        step.run(plan, slots, n, plan.cut + index + 1, 0);
+        spent(plan.cut + index + 1);
+    }
+    let results = end(graph, plan, slots, n, wanted);
+    spent(graph.steps.len() + 1);
+    results
+}
+
+/// What follows the steps.
+fn end(graph: &Graph, plan: &Plan, slots: &[Buffer], n: usize, wanted: Wanted) -> Vec<f32> {
+    let features = View { map: &plan.maps[graph.features], values: &slots[plan.places[graph.features]] };
+    if wanted == Wanted::FeatureMap {
+        return features.map.to_nchw(n, features.values);
+    }
+    let (map, pooled) = pool(features, n);
+    match &graph.head {
+        Some(head) if wanted == Wanted::Logits => {
+            let (map, logits) = pointwise(head, View { map: &map, values: &pooled }, Activation::Identity);
+            per_image(&map, &logits)
+        }
+        _ => per_image(&map, &pooled),
+    }
+}
+
+impl Step {
+    /// Computes `n` images of value `target`, from its image `first` on.
+    fn run(&self, plan: &Plan, slots: &mut [Buffer], n: usize, target: usize, first: usize) {
+        let (map, place) = (&plan.maps[target], plan.places[target]);
+        // Out of the others' way while it is written; no other value that is needed lives there.
+        let mut buffer = std::mem::take(&mut slots[place]);
+        let values = &mut buffer[map.len(first)..];
+        map.clear_border(n, values);
+        self.compute(plan, slots, n, ViewMut { map, values });
+        slots[place] = buffer;
+    }
+
+    fn compute(&self, plan: &Plan, slots: &[Buffer], n: usize, output: ViewMut<'_>) {
+        let view = |value: usize| View { map: &plan.maps[value], values: &slots[plan.places[value]] };
+        let input = view(self.input);
+        let epilogue = Epilogue { residual: self.residual.map(view), activation: self.activation };
+        match &self.op {
+            StepOp::Conv(conv) => conv.run(n, input, output, epilogue),
+            &StepOp::MaxPool { kernel, stride, padding } => max_pool(n, [kernel, stride, padding], input, output),
+            &StepOp::AveragePool { kernel, stride } => average_pool(n, [kernel, stride], input, output),
+            &StepOp::Subsample { stride, channels } => subsample(n, stride, (channels - input.map.channels) / 2, input, output),
+            StepOp::SqueezeExcite([reduce, expand]) => {
+                let (map, means) = pool(input, n);
+                let (map, hidden) = pointwise(reduce, View { map: &map, values: &means }, Activation::Relu);
+                let (map, mut gates) = pointwise(expand, View { map: &map, values: &hidden }, Activation::Identity);
+                gates.iter_mut().for_each(|gate| *gate = 1.0 / (1.0 + (-*gate).exp()));
+                scale(n, input, View { map: &map, values: &gates }, epilogue, output);
+            }
+        }
+    }
+}
+
+/// Means of the channels; one column per image.
+fn pool(input: View<'_>, n: usize) -> (Map, Buffer) {
+    let map = Map::new(input.map.channels, [1, n], Border::default());
+    let mut means = Buffer::zeros(map.len(1));
+    global_average_pool(n, input, ViewMut { map: &map, values: &mut means });
+    (map, means)
+}
+
+/// A fully connected layer on a column per image.
+fn pointwise(conv: &Conv, input: View<'_>, activation: Activation) -> (Map, Buffer) {
+    let map = Map::new(conv.spec().outputs, [1, input.map.width], Border::default());
+    let mut output = Buffer::zeros(map.len(1));
+    conv.run(1, input, ViewMut { map: &map, values: &mut output }, activation.into());
+    (map, output)
+}
+
+/// A column per image as a row per image.
+fn per_image(map: &Map, values: &[f32]) -> Vec<f32> {
+    let columns = map.to_nchw(1, values);
+    (0..map.width).flat_map(|image| columns.iter().skip(image).step_by(map.width).copied()).collect()
+}

@@ -1,0 +1,205 @@
+use super::dense::Dense;
+use super::depthwise::Depthwise;
+use super::map::{Border, Map};
+use super::{View, ViewMut};
+use crate::Activation;
+
+/// Zeros around the input of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// The same number on each side.
+    Zeros(usize),
+    /// TensorFlow's SAME: output size `ceil(size / stride)`, the odd zero at the bottom and right.
+    Same,
+}
+
+/// Shape of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvSpec {
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Step in both directions.
+    pub stride: usize,
+    /// Distance of kernel taps in both directions.
+    pub dilation: usize,
+    /// Groups of channels.
+    pub groups: usize,
+    /// Zeros around the input.
+    pub padding: Padding,
+}
+
+impl ConvSpec {
+    fn reach(&self, axis: usize) -> usize {
+        (self.kernel[axis] - 1) * self.dilation + 1
+    }
+
+    /// Height and width of the output, and the border that the input needs; `None` when the input is smaller than the kernel.
+    pub fn plan(&self, size: [usize; 2]) -> Option<([usize; 2], Border)> {
+        let axis = |axis: usize| {
+            let (size, reach) = (size[axis], self.reach(axis));
+            let (before, output) = match self.padding {
+                Padding::Zeros(zeros) => (zeros, (size + 2 * zeros).checked_sub(reach)? / self.stride + 1),
+                Padding::Same => {
+                    let output = size.div_ceil(self.stride);
+                    (((output.max(1) - 1) * self.stride + reach).saturating_sub(size) / 2, output)
+                }
+            };
+            // Zeros that no tap of any output sees need not be there.
+            let after = ((output.max(1) - 1) * self.stride + reach).saturating_sub(before + size);
+            (size > 0).then_some((output, before, after))
+        };
+        let ((height, top, bottom), (width, left, right)) = (axis(0)?, axis(1)?);
+        Some(([height, width], Border { top, bottom, left, right }))
+    }
+
+    /// Multiplications per pixel of the output.
+    pub fn multiplications(&self) -> usize {
+        self.outputs * (self.inputs / self.groups) * self.kernel[0] * self.kernel[1]
+    }
+
+    /// Values of a weight, `[outputs, inputs / groups, kernel height, kernel width]`.
+    pub fn weights(&self) -> usize {
+        self.multiplications()
+    }
+
+    fn is_depthwise(&self) -> bool {
+        self.groups == self.inputs && self.groups == self.outputs
+    }
+}
+
+/// What follows the sums of a convolution.
+#[derive(Debug, Clone, Copy)]
+pub struct Epilogue<'a> {
+    /// Added first: a shortcut, of the output's shape.
+    pub residual: Option<View<'a>>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl From<Activation> for Epilogue<'_> {
+    fn from(activation: Activation) -> Self {
+        Self { residual: None, activation }
+    }
+}
+
+/// A convolution with packed weights.
+#[derive(Debug)]
+pub struct Conv {
+    spec: ConvSpec,
+    planar: bool,
+    method: Method,
+}
+
+#[derive(Debug)]
+enum Method {
+    Dense(Dense),
+    Depthwise(Depthwise),
+}
+
+/// Fewest input channels that are worth blocks; with fewer, the input is planar.
+const BLOCKED: usize = 5;
+
+impl Conv {
+    /// Packs `weight` `[outputs, inputs / groups, kernel height, kernel width]` and `bias` `[outputs]`.
+    ///
+    /// # Panics
+    /// When a length or number of groups does not fit, or the stride or dilation is zero.
+    pub fn new(spec: ConvSpec, weight: &[f32], bias: &[f32]) -> Self {
+        let divides = spec.groups > 0 && spec.inputs.is_multiple_of(spec.groups) && spec.outputs.is_multiple_of(spec.groups);
+        assert!(divides && spec.stride > 0 && spec.dilation > 0, "a convolution that cannot be: {spec:?}");
+        assert!(weight.len() == spec.weights() && bias.len() == spec.outputs, "parameters of another shape: {spec:?}");
+        let planar = spec.groups == 1 && spec.inputs < BLOCKED && spec.stride <= 2;
+        let method = if spec.is_depthwise() && !planar {
+            Method::Depthwise(Depthwise::new(&spec, weight, bias))
+        } else {
+            Method::Dense(Dense::new(&spec, planar, weight, bias))
+        };
+        Self { spec, planar, method }
+    }
+
+    /// The shape.
+    pub fn spec(&self) -> &ConvSpec {
+        &self.spec
+    }
+
+    /// Whether the input is to be [planar](Map::planar).
+    pub fn planar(&self) -> bool {
+        self.planar
+    }
+
+    /// Values of the packed parameters.
+    pub fn len(&self) -> usize {
+        match &self.method {
+            Method::Dense(dense) => dense.len(),
+            Method::Depthwise(depthwise) => depthwise.len(),
+        }
+    }
+
+    /// Whether there are no parameters.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Computes `images` images. The input's border is at least what [`ConvSpec::plan`] says, of zeros.
+    ///
+    /// # Panics
+    /// When maps or lengths do not fit the convolution.
+    pub fn run(&self, images: usize, input: View<'_>, output: ViewMut<'_>, epilogue: Epilogue<'_>) {
+        let spec = &self.spec;
+        let Some((size, border)) = spec.plan([input.map.height, input.map.width]) else { panic_on_maps(spec, input.map) };
+        let fits = |map: &Map, channels: usize, size: [usize; 2], len: usize| {
+            map.channels == channels && [map.height, map.width] == size && len >= map.len(images)
+        };
+        let blocked = |map: &Map| map.lanes == super::vector_lanes();
+        let input_fits = input.map.channels == spec.inputs
+            && input.values.len() >= input.map.len(images)
+            && input.map.border.max(border) == input.map.border
+            && if self.planar { input.map.lanes == 1 } else { blocked(input.map) };
+        let output_fits = fits(output.map, spec.outputs, size, output.values.len()) && blocked(output.map);
+        let residual_fits =
+            epilogue.residual.is_none_or(|residual| fits(residual.map, spec.outputs, size, residual.values.len()) && blocked(residual.map));
+        if !(input_fits && output_fits && residual_fits) {
+            panic_on_maps(spec, input.map);
+        }
+        let job = Job { spec, images, border, input, output: output.map, epilogue };
+        match &self.method {
+            Method::Dense(dense) => dense.run(&job, output.values),
+            Method::Depthwise(depthwise) => depthwise.run(&job, output.values),
+        }
+    }
+}
+
+#[allow(clippy::panic, reason = "documented: the caller's mistake, never the data's")]
+fn panic_on_maps(spec: &ConvSpec, input: &Map) -> ! {
+    panic!("maps that do not fit the convolution {spec:?}: input {input:?}")
+}
+
+/// A convolution whose maps were checked.
+pub(super) struct Job<'a> {
+    pub(super) spec: &'a ConvSpec,
+    pub(super) images: usize,
+    /// The zeros that the convolution sees around its input; the map's own may be wider.
+    pub(super) border: Border,
+    pub(super) input: View<'a>,
+    pub(super) output: &'a Map,
+    pub(super) epilogue: Epilogue<'a>,
+}
+
+impl Job<'_> {
+    /// Where output pixel `(row, column)`'s first tap is in an input plane.
+    pub(super) fn first_tap(&self, row: usize, column: usize) -> usize {
+        let at = |place: usize, before: usize| (place * self.spec.stride) as isize - before as isize;
+        self.input.map.at(at(row, self.border.top), at(column, self.border.left))
+    }
+
+    /// Distances of all taps from the first.
+    pub(super) fn taps(&self) -> Vec<usize> {
+        let (map, spec) = (self.input.map, self.spec);
+        let tap = |i: usize, j: usize| i * spec.dilation * map.row() + j * spec.dilation * map.lanes;
+        (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| tap(i, j))).collect()
+    }
+}

@@ -1,0 +1,218 @@
+//! Convolution as a matrix product over the taps, without a matrix: a tile of output pixels times two blocks of output channels.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::conv::{ConvSpec, Job};
+use super::tile::{Finish, LINE, Residual, Run, Tiles, kernel, most_pixels};
+use super::vector_lanes;
+use crate::cpu::buffer::Shared;
+
+/// Bytes of weights that are used on all of a task's pixels before the next: a part of a core's second-level cache.
+const WEIGHTS: usize = 320 << 10;
+/// Bytes of input that a task works on: likewise.
+const INPUT: usize = 384 << 10;
+/// Tasks per thread when there is enough to do: threads are not equally fast.
+const TASKS: usize = 4;
+/// Fewest multiplications of a task: less is not worth handing over.
+const GRAIN: usize = 1 << 19;
+/// Most tiles of a span.
+const SPAN: usize = 8;
+
+/// Packed weights of a dense or grouped convolution.
+#[derive(Debug)]
+pub(super) struct Dense {
+    panels: Vec<Panel>,
+    weights: Buffer,
+    /// `[output blocks][lanes]`.
+    bias: Buffer,
+    /// Channels of an input block.
+    depth: usize,
+    planar: bool,
+}
+
+/// One or two output blocks and the input blocks they see.
+#[derive(Debug, Clone)]
+struct Panel {
+    first: usize,
+    blocks: usize,
+    inputs: Range<usize>,
+    weights: usize,
+}
+
+/// Tiles of one shape side by side in the output.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    row: usize,
+    column: usize,
+    rows: usize,
+    columns: usize,
+    count: usize,
+}
+
+impl Dense {
+    pub(super) fn new(spec: &ConvSpec, planar: bool, weight: &[f32], bias: &[f32]) -> Self {
+        let lanes = vector_lanes();
+        let depth = if planar { 1 } else { lanes };
+        let (channels, rows, taps) = (spec.inputs / spec.groups, spec.outputs / spec.groups, spec.kernel[0] * spec.kernel[1]);
+        let blocks = spec.outputs.div_ceil(lanes);
+        // With groups, two blocks of outputs mostly see different inputs: each is a panel.
+        let pair = if spec.groups == 1 { 2 } else { 1 };
+        let (mut panels, mut len) = (Vec::new(), 0);
+        for first in (0..blocks).step_by(pair) {
+            let count = pair.min(blocks - first);
+            let last_output = ((first + count) * lanes).min(spec.outputs) - 1;
+            let inputs = first * lanes / rows * channels / depth..((last_output / rows + 1) * channels).div_ceil(depth);
+            let size = (spec.inputs.min(inputs.end * depth) - inputs.start * depth) * taps * lanes;
+            panels.push(Panel { first, blocks: count, inputs, weights: len });
+            len += count * size;
+        }
+        let mut packed = Buffer::zeros(len);
+        for panel in &panels {
+            let mut at = panel.weights;
+            for input in panel.inputs.clone() {
+                let inputs = input * depth..((input + 1) * depth).min(spec.inputs);
+                for tap in 0..taps {
+                    for input in inputs.clone() {
+                        let outputs = panel.first * lanes..((panel.first + panel.blocks) * lanes).min(spec.outputs);
+                        for (lane, output) in outputs.enumerate() {
+                            // Outside the output's group the weight stays zero.
+                            if input / channels == output / rows {
+                                packed[at + lane] = weight[(output * channels + input % channels) * taps + tap];
+                            }
+                        }
+                        at += panel.blocks * lanes;
+                    }
+                }
+            }
+        }
+        let mut padded = Buffer::zeros(blocks * lanes);
+        padded[..bias.len()].copy_from_slice(bias);
+        Self { panels, weights: packed, bias: padded, depth, planar }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.weights.len() + self.bias.len()
+    }
+
+    pub(super) fn run(&self, job: &Job<'_>, output: &mut [f32]) {
+        let spans = spans(job, self.planar);
+        let items = job.images * spans.len();
+        if items == 0 {
+            return;
+        }
+        let (panels, threads) = (self.panels.len(), rayon::current_num_threads());
+        // Parts of the pixels such that their input stays in the cache; then parts of the channels until there are tasks for all threads.
+        let bytes = job.images * job.input.map.image() * size_of::<f32>();
+        let work = job.images * job.output.height * job.output.width * job.spec.multiplications();
+        let tasks = (work / GRAIN).clamp(1, TASKS * threads);
+        let parts = bytes.div_ceil(INPUT).clamp(1, items);
+        let slices = tasks.div_ceil(parts).clamp(1, panels);
+        let parts = if parts * slices < tasks { tasks.div_ceil(slices).clamp(1, items) } else { parts };
+        let (taps, pointer) = (job.taps(), Shared::from_slice(output));
+        let range = |index: usize, of: usize, len: usize| index * len / of..(index + 1) * len / of;
+        (0..parts * slices).into_par_iter().with_max_len(1).for_each(|task| {
+            for panel in &self.panels[range(task % slices, slices, panels)] {
+                self.panel(job, panel, &spans, range(task / slices, parts, items), &taps, pointer);
+            }
+        });
+    }
+
+    /// One panel on some of the spans of all images, counted through.
+    fn panel(&self, job: &Job<'_>, panel: &Panel, spans: &[Span], items: Range<usize>, taps: &[usize], output: Shared) {
+        let lanes = vector_lanes();
+        let (map, to, stride) = (job.input.map, job.output, job.spec.stride);
+        let flat = is_flat(job);
+        let per_block = self.depth * taps.len() * panel.blocks * lanes;
+        let chunk = (WEIGHTS / (size_of::<f32>() * per_block)).max(1);
+        // Where few tiles share the weights, those that come next are fetched while these are used: each tile fetches its part.
+        let tiles: usize = items.clone().map(|item| spans[item % spans.len()].count).sum();
+        let lines = if self.planar { 0 } else { (self.depth * panel.blocks * lanes).div_ceil(LINE).div_ceil(tiles.max(1)) };
+        for start in panel.inputs.clone().step_by(chunk) {
+            let end = (start + chunk).min(panel.inputs.end);
+            let last = (job.spec.inputs - (end - 1) * self.depth).min(self.depth);
+            let weights = &self.weights[panel.weights + (start - panel.inputs.start) * per_block..];
+            let mut ahead = weights.as_ptr().wrapping_add((end - start) * per_block);
+            let stop = ahead.wrapping_add((end - start) * per_block);
+            for item in items.clone() {
+                let (image, span) = (item / spans.len(), spans[item % spans.len()]);
+                let Some(run): Option<Run> = kernel(span.rows, span.columns, panel.blocks, stride.min(2), self.planar) else { continue };
+                let place = |map: &super::Map| {
+                    let origin = if flat { span.column * map.lanes } else { map.at(span.row as isize, span.column as isize) };
+                    image * map.image() + panel.first * map.plane() + origin
+                };
+                let from = if flat { span.column * map.lanes } else { job.first_tap(span.row, span.column) };
+                let residual = job.epilogue.residual.map(|residual| Residual {
+                    values: residual.values[place(residual.map)..].as_ptr(),
+                    row: residual.map.row(),
+                    block: residual.map.plane(),
+                });
+                let finish = (end == panel.inputs.end).then_some(Finish { activation: job.epilogue.activation, residual });
+                let tiles = Tiles {
+                    count: span.count,
+                    input: job.input.values[image * map.image() + start * map.plane() + from..].as_ptr(),
+                    input_row: stride * map.row(),
+                    input_block: map.plane(),
+                    blocks: end - start,
+                    depth: [self.depth, last],
+                    taps,
+                    weights: weights.as_ptr(),
+                    ahead,
+                    ahead_lines: if ahead < stop { lines } else { 0 },
+                    bias: (start == panel.inputs.start).then(|| self.bias[panel.first * lanes..].as_ptr()),
+                    // SAFETY: a pixel of the output.
+                    output: unsafe { output.at(place(to)) },
+                    output_row: to.row(),
+                    output_block: to.plane(),
+                    finish,
+                };
+                ahead = ahead.wrapping_add(span.count * (end - start) * taps.len() * lines * LINE);
+                // SAFETY: `Conv::run` has checked that the maps hold all pixels of all spans and, in their border, all that the taps see;
+                // a task's spans and panels are its own, so that nobody else touches these outputs.
+                unsafe { run(&tiles) };
+            }
+        }
+    }
+}
+
+/// Whether rows do not matter: a pointwise convolution on maps without borders sees one long row.
+fn is_flat(job: &Job<'_>) -> bool {
+    let bare = |map: &super::Map| map.border == super::Border::default();
+    let residual = job.epilogue.residual.is_none_or(|residual| bare(residual.map));
+    job.spec.kernel == [1, 1] && job.spec.stride == 1 && bare(job.input.map) && bare(job.output) && residual
+}
+
+/// Covers an output plane with tiles.
+fn spans(job: &Job<'_>, planar: bool) -> Vec<Span> {
+    let (height, width) = if is_flat(job) { (1, job.output.height * job.output.width) } else { (job.output.height, job.output.width) };
+    let most = if job.spec.stride > 2 { 1 } else { most_pixels() };
+    let mut spans = Vec::new();
+    let mut row = 0;
+    while row < height {
+        let two = !planar && row + 1 < height && (2..=most / 2).contains(&width);
+        let rows = if two { 2 } else { 1 };
+        let mut column = 0;
+        while column < width {
+            let left = width - column;
+            let (columns, count) = if planar {
+                // Only even numbers of columns have kernels.
+                let columns = left.min(most);
+                let columns = if columns > 1 { columns & !1 } else { 1 };
+                (columns, left / columns)
+            } else {
+                // As evenly as possible: a last tile of few pixels would wait for its sums.
+                let tiles = left.div_ceil(most);
+                let columns = left.div_ceil(tiles);
+                (columns, if left.is_multiple_of(tiles) { tiles } else { left - (columns - 1) * tiles })
+            };
+            // Tiles of a stride that has no kernel are single pixels.
+            let count = if job.spec.stride > 2 { 1 } else { count.min(SPAN) };
+            spans.push(Span { row, column, rows, columns, count });
+            column += columns * count;
+        }
+        row += rows;
+    }
+    spans
+}

@@ -1,0 +1,156 @@
+//! Convolutions with one channel in a group: each channel is a lane.
+#![allow(clippy::needless_range_loop, reason = "whatever the compiler does not inline is compiled without the vector instructions")]
+
+use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::conv::{ConvSpec, Job};
+use super::tile::activate;
+use super::vector_lanes;
+use crate::Activation;
+use crate::cpu::buffer::Shared;
+use crate::cpu::tile::{lanes, many_registers};
+
+/// Fewest multiplications of a task.
+const GRAIN: usize = 1 << 18;
+/// Tasks per thread when there is enough to do.
+const TASKS: usize = 4;
+
+/// Packed weights of a depthwise convolution.
+#[derive(Debug)]
+pub(super) struct Depthwise {
+    /// `[blocks][taps][lanes]`.
+    weights: Buffer,
+    /// `[blocks][lanes]`.
+    bias: Buffer,
+}
+
+impl Depthwise {
+    pub(super) fn new(spec: &ConvSpec, weight: &[f32], bias: &[f32]) -> Self {
+        let (lanes, taps) = (vector_lanes(), spec.kernel[0] * spec.kernel[1]);
+        let blocks = spec.outputs.div_ceil(lanes);
+        let mut weights = Buffer::zeros(blocks * taps * lanes);
+        for (channel, kernel) in weight.chunks_exact(taps).enumerate() {
+            for (tap, &value) in kernel.iter().enumerate() {
+                weights[(channel / lanes * taps + tap) * lanes + channel % lanes] = value;
+            }
+        }
+        let mut padded = Buffer::zeros(blocks * lanes);
+        padded[..bias.len()].copy_from_slice(bias);
+        Self { weights, bias: padded }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.weights.len() + self.bias.len()
+    }
+
+    pub(super) fn run(&self, job: &Job<'_>, output: &mut [f32]) {
+        let (to, blocks, taps) = (job.output, job.output.blocks(), job.taps());
+        // A task is a few rows of one block of one image.
+        let (planes, work) = (job.images * blocks, job.images * to.height * to.width * job.spec.multiplications());
+        let tasks = (work / GRAIN).clamp(1, TASKS * rayon::current_num_threads());
+        let parts = tasks.div_ceil(planes.max(1)).clamp(1, to.height.max(1));
+        let tasks = tasks.min(planes);
+        let pointer = Shared::from_slice(output);
+        let range = |index: usize, of: usize, len: usize| index * len / of..(index + 1) * len / of;
+        (0..tasks * parts).into_par_iter().with_max_len(1).for_each(|task| {
+            for plane in range(task / parts, tasks, planes) {
+                let rows = range(task % parts, parts, to.height);
+                AutoArch::new().dispatch(Rows {
+                    layer: self,
+                    job,
+                    taps: &taps,
+                    image: plane / blocks,
+                    block: plane % blocks,
+                    rows,
+                    output: pointer,
+                });
+            }
+        });
+    }
+}
+
+/// Rows of one block of one image.
+struct Rows<'a> {
+    layer: &'a Depthwise,
+    job: &'a Job<'a>,
+    taps: &'a [usize],
+    image: usize,
+    block: usize,
+    rows: std::ops::Range<usize>,
+    output: Shared,
+}
+
+impl WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) {
+        match self.job.spec.stride {
+            1 => self.compute::<S, 1>(),
+            2 => self.compute::<S, 2>(),
+            // Single pixels: their distance does not matter.
+            _ => self.compute::<S, 0>(),
+        }
+    }
+}
+
+impl Rows<'_> {
+    #[inline(always)]
+    fn compute<S: Simd, const STRIDE: usize>(&self) {
+        let width = self.job.output.width;
+        for row in self.rows.clone() {
+            let mut column = 0;
+            while column < width {
+                let left = width - column;
+                // SAFETY: `Conv::run` has checked that the maps hold these pixels and all that the taps see of the border.
+                column += unsafe {
+                    if STRIDE != 0 && many_registers::<S>() && left >= 14 {
+                        self.tile::<S, 14, STRIDE>(row, column)
+                    } else if STRIDE != 0 && left >= 7 {
+                        self.tile::<S, 7, STRIDE>(row, column)
+                    } else if STRIDE != 0 && left >= 4 {
+                        self.tile::<S, 4, STRIDE>(row, column)
+                    } else {
+                        self.tile::<S, 1, STRIDE>(row, column)
+                    }
+                };
+            }
+        }
+    }
+
+    /// `C` pixels side by side.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const C: usize, const STRIDE: usize>(&self, row: usize, column: usize) -> usize {
+        let (job, taps) = (self.job, self.taps);
+        let (from, to) = (job.input.map, job.output);
+        let plane = |map: &super::Map| self.image * map.image() + self.block * map.plane();
+        let at = plane(from) + job.first_tap(row, column);
+        // SAFETY: as the caller promises; the rows are the task's own.
+        unsafe {
+            let input = job.input.values.as_ptr().add(at);
+            let weights = self.layer.weights.as_ptr().add(self.block * taps.len() * lanes::<S>());
+            let mut sums = [vload_unaligned::<S, f32>(self.layer.bias.as_ptr().add(self.block * lanes::<S>())); C];
+            for (index, &tap) in taps.iter().enumerate() {
+                let weight = vload_unaligned(weights.add(index * lanes::<S>()));
+                for c in 0..C {
+                    sums[c] = f32::vmul_add(weight, vload_unaligned(input.add(tap + c * STRIDE * lanes::<S>())), sums[c]);
+                }
+            }
+            if let Some(residual) = job.epilogue.residual {
+                let at = plane(residual.map) + residual.map.at(row as isize, column as isize);
+                for c in 0..C {
+                    sums[c] = sums[c] + vload_unaligned(residual.values.as_ptr().add(at + c * lanes::<S>()));
+                }
+            }
+            let output = self.output.at(plane(to) + to.at(row as isize, column as isize));
+            for c in 0..C {
+                let value =
+                    if job.epilogue.activation == Activation::Identity { sums[c] } else { activate::<S>(sums[c], job.epilogue.activation) };
+                vstore_unaligned(output.add(c * lanes::<S>()), value);
+            }
+        }
+        C
+    }
+}

@@ -1,0 +1,156 @@
+use super::vector_lanes;
+
+/// Zeros around each plane of a map, in pixels: what a consumer's kernel sees outside the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Border {
+    /// Rows above.
+    pub top: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns on the left.
+    pub left: usize,
+    /// Columns on the right.
+    pub right: usize,
+}
+
+impl Border {
+    /// The larger of both on each side.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            top: self.top.max(other.top),
+            bottom: self.bottom.max(other.bottom),
+            left: self.left.max(other.left),
+            right: self.right.max(other.right),
+        }
+    }
+}
+
+/// Layout of an activation: `[images][blocks of channels][rows][columns][channels of a block]`, each plane inside its border.
+///
+/// A block has as many channels as a vector of this machine has lanes; lanes past the last channel are zero. A *planar* map has blocks of
+/// one channel: the layout of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Map {
+    /// Channels.
+    pub channels: usize,
+    /// Rows, without the border.
+    pub height: usize,
+    /// Columns, without the border.
+    pub width: usize,
+    /// Zeros around each plane.
+    pub border: Border,
+    pub(super) lanes: usize,
+}
+
+impl Map {
+    /// A blocked map.
+    pub fn new(channels: usize, [height, width]: [usize; 2], border: Border) -> Self {
+        Self { channels, height, width, border, lanes: vector_lanes() }
+    }
+
+    /// A planar map.
+    pub fn planar(channels: usize, [height, width]: [usize; 2], border: Border) -> Self {
+        Self { channels, height, width, border, lanes: 1 }
+    }
+
+    /// Blocks of channels.
+    pub(super) fn blocks(&self) -> usize {
+        self.channels.div_ceil(self.lanes)
+    }
+
+    /// Values from a row to the next.
+    pub(super) fn row(&self) -> usize {
+        (self.border.left + self.width + self.border.right) * self.lanes
+    }
+
+    /// Values from a block to the next.
+    pub(super) fn plane(&self) -> usize {
+        (self.border.top + self.height + self.border.bottom) * self.row()
+    }
+
+    /// Values of an image.
+    pub(super) fn image(&self) -> usize {
+        self.blocks() * self.plane()
+    }
+
+    /// Values of `images` images.
+    pub fn len(&self, images: usize) -> usize {
+        images * self.image()
+    }
+
+    /// Where in a plane pixel `(row, column)` is; the pixel may lie in the border.
+    pub(super) fn at(&self, row: isize, column: isize) -> usize {
+        let row = (row + self.border.top as isize) as usize;
+        row * self.row() + (column + self.border.left as isize) as usize * self.lanes
+    }
+
+    /// Writes the zeros of the border.
+    ///
+    /// # Panics
+    /// When `values` is shorter than [`len`](Self::len).
+    pub fn clear_border(&self, images: usize, values: &mut [f32]) {
+        if self.border == Border::default() {
+            return;
+        }
+        let (row, width) = (self.row(), self.width * self.lanes);
+        for plane in values[..self.len(images)].chunks_exact_mut(self.plane().max(1)) {
+            // From one row's last pixel to the next row's first is one run of zeros.
+            let mut end = 0;
+            for line in 0..self.height {
+                let start = (self.border.top + line) * row + self.border.left * self.lanes;
+                plane[end..start].fill(0.0);
+                end = start + width;
+            }
+            plane[end..].fill(0.0);
+        }
+    }
+
+    /// Lays out pictures `[n, c, h, w]`, border and unused lanes included.
+    ///
+    /// # Panics
+    /// When `target` is shorter than [`len`](Self::len) or `source` has another length than the shape says.
+    pub fn from_nchw(&self, images: usize, source: &[f32], target: &mut [f32]) {
+        assert_eq!(source.len(), images * self.channels * self.height * self.width, "pictures of another size");
+        self.clear_border(images, target);
+        let area = self.height * self.width;
+        for image in 0..images {
+            for block in 0..self.blocks() {
+                let first = block * self.lanes;
+                let count = self.lanes.min(self.channels - first);
+                let planes = &source[(image * self.channels + first) * area..][..count * area];
+                let target = &mut target[image * self.image() + block * self.plane()..][..self.plane()];
+                for row in 0..self.height {
+                    let line = &mut target[self.at(row as isize, 0)..][..self.width * self.lanes];
+                    if self.lanes == 1 {
+                        line.copy_from_slice(&planes[row * self.width..][..self.width]);
+                        continue;
+                    }
+                    for (column, pixel) in line.chunks_exact_mut(self.lanes).enumerate() {
+                        for (lane, value) in pixel.iter_mut().enumerate() {
+                            *value = if lane < count { planes[lane * area + row * self.width + column] } else { 0.0 };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The values as `[n, c, h, w]`.
+    ///
+    /// # Panics
+    /// When `source` is shorter than [`len`](Self::len).
+    pub fn to_nchw(&self, images: usize, source: &[f32]) -> Vec<f32> {
+        let mut target = Vec::with_capacity(images * self.channels * self.height * self.width);
+        for image in 0..images {
+            for channel in 0..self.channels {
+                let plane = &source[image * self.image() + channel / self.lanes * self.plane()..][..self.plane()];
+                for row in 0..self.height {
+                    let line = &plane[self.at(row as isize, 0)..][..self.width * self.lanes];
+                    target.extend(line.iter().skip(channel % self.lanes).step_by(self.lanes));
+                }
+            }
+        }
+        target
+    }
+}

@@ -1,0 +1,47 @@
+//! Kernels of an inference graph on the CPU: plain slices, no tensors.
+//!
+//! Activations are f32 in a layout of their own, [`Map`]: channels in blocks as wide as a vector, planes inside a border of zeros, so that
+//! a convolution needs no copy of its input. Parameters are packed once, when a layer is made. Bias, the addition of a residual and the
+//! activation happen while a tile of the output is in registers.
+//!
+//! What is computed depends on the shapes and on the vector width, never on the number of threads. The number of images matters to
+//! nothing but the schedule: each image's values are the same, bit by bit, in any batch.
+
+mod buffer;
+mod conv;
+mod dense;
+mod depthwise;
+mod map;
+mod pool;
+mod tile;
+
+#[cfg(test)]
+mod tests;
+
+pub use buffer::Buffer;
+pub use conv::{Conv, ConvSpec, Epilogue, Padding};
+pub use map::{Border, Map};
+pub use pool::{average_pool, global_average_pool, max_pool, scale, subsample};
+
+/// Lanes of a vector of this machine: channels of a block.
+fn vector_lanes() -> usize {
+    crate::cpu::tile::TileShape::detect().lanes
+}
+
+/// An activation: its layout and its values.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// Layout.
+    pub map: &'a Map,
+    /// At least `map.len(images)` values.
+    pub values: &'a [f32],
+}
+
+/// An activation to be written. Its border is the caller's to clear; kernels write pixels only.
+#[derive(Debug)]
+pub struct ViewMut<'a> {
+    /// Layout.
+    pub map: &'a Map,
+    /// At least `map.len(images)` values.
+    pub values: &'a mut [f32],
+}

@@ -1,0 +1,305 @@
+//! Each kernel against a plain twin in f64, on random shapes.
+
+use super::*;
+use crate::Activation;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn between(&mut self, low: usize, high: usize) -> usize {
+        low + (self.next() % (high - low + 1) as u64) as usize
+    }
+
+    fn values(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+    }
+
+    fn border(&mut self) -> Border {
+        let mut side = || self.between(0, 5).saturating_sub(3);
+        Border { top: side(), bottom: side(), left: side(), right: side() }
+    }
+
+    fn activation(&mut self) -> Activation {
+        [Activation::Identity, Activation::Relu, Activation::Relu6][self.between(0, 2)]
+    }
+}
+
+/// Largest difference over the largest expected value.
+fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1e-30f64, |scale, x| scale.max(x.abs()));
+    for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs() / scale;
+        assert!(error <= tolerance, "{what}: value {index} is {found}, not {expected}");
+    }
+}
+
+fn apply(activation: Activation, value: f64) -> f64 {
+    match activation {
+        Activation::Identity => value,
+        Activation::Relu => value.max(0.0),
+        Activation::Relu6 => value.clamp(0.0, 6.0),
+    }
+}
+
+/// A map filled with values, everything else in its buffer as it should be: zeros.
+fn laid_out(map: &Map, images: usize, values: &[f32]) -> Buffer {
+    let mut buffer = Buffer::zeros(map.len(images));
+    buffer.fill(f32::NAN);
+    map.from_nchw(images, values, &mut buffer);
+    buffer
+}
+
+/// A buffer that shows what was not written.
+fn unwritten(map: &Map, images: usize) -> Buffer {
+    let mut buffer = Buffer::zeros(map.len(images));
+    buffer.fill(f32::NAN);
+    map.clear_border(images, &mut buffer);
+    buffer
+}
+
+/// Border and unused lanes are zeros.
+fn assert_clean(what: &str, map: &Map, images: usize, values: &[f32]) {
+    let again = laid_out(map, images, &map.to_nchw(images, values));
+    assert_eq!(&again[..], &values[..map.len(images)], "{what}");
+}
+
+fn convolve(spec: &ConvSpec, images: usize, [height, width]: [usize; 2], x: &[f32], w: &[f32], bias: &[f32]) -> Vec<f64> {
+    let (size, border) = spec.plan([height, width]).expect("a kernel that fits");
+    let (channels, rows) = (spec.inputs / spec.groups, spec.outputs / spec.groups);
+    let mut output = Vec::new();
+    for n in 0..images {
+        for o in 0..spec.outputs {
+            for y in 0..size[0] {
+                for x0 in 0..size[1] {
+                    let mut sum = f64::from(bias[o]);
+                    for c in 0..channels {
+                        for i in 0..spec.kernel[0] {
+                            for j in 0..spec.kernel[1] {
+                                let row = (y * spec.stride + i * spec.dilation).wrapping_sub(border.top);
+                                let column = (x0 * spec.stride + j * spec.dilation).wrapping_sub(border.left);
+                                if row < height && column < width {
+                                    let input = ((n * spec.inputs + o / rows * channels + c) * height + row) * width + column;
+                                    let weight = ((o * channels + c) * spec.kernel[0] + i) * spec.kernel[1] + j;
+                                    sum += f64::from(x[input]) * f64::from(w[weight]);
+                                }
+                            }
+                        }
+                    }
+                    output.push(sum);
+                }
+            }
+        }
+    }
+    output
+}
+
+fn check_convolution(spec: ConvSpec, images: usize, size: [usize; 2], random: &mut Random) {
+    let Some((result, border)) = spec.plan(size) else { return };
+    let (activation, with_residual) = (random.activation(), random.between(0, 1) == 1);
+    let what = format!("{spec:?} on {images} of {size:?}, {activation:?}, residual {with_residual}");
+    let x = random.values(images * spec.inputs * size[0] * size[1]);
+    let (w, bias) = (random.values(spec.weights()), random.values(spec.outputs));
+    let shortcut = random.values(images * spec.outputs * result[0] * result[1]);
+    let mut expected = convolve(&spec, images, size, &x, &w, &bias);
+    for (value, &more) in expected.iter_mut().zip(&shortcut) {
+        *value = apply(activation, *value + if with_residual { f64::from(more) } else { 0.0 });
+    }
+    let conv = Conv::new(spec, &w, &bias);
+    // Sometimes the borders are no wider than they need be: pointwise convolutions then see one long row.
+    let more = |random: &mut Random| if random.between(0, 1) == 1 { random.border() } else { Border::default() };
+    let input = border.max(more(random));
+    let input = if conv.planar() { Map::planar(spec.inputs, size, input) } else { Map::new(spec.inputs, size, input) };
+    let output = Map::new(spec.outputs, result, more(random));
+    let residual = Map::new(spec.outputs, result, more(random));
+    let (x, shortcut) = (laid_out(&input, images, &x), laid_out(&residual, images, &shortcut));
+    let epilogue = Epilogue { residual: with_residual.then_some(View { map: &residual, values: &shortcut }), activation };
+    let mut values = unwritten(&output, images);
+    conv.run(images, View { map: &input, values: &x }, ViewMut { map: &output, values: &mut values }, epilogue);
+    assert_close(&what, &output.to_nchw(images, &values), &expected, 1e-5);
+    assert_clean(&what, &output, images, &values);
+    // The same on one thread, bit by bit.
+    let mut again = unwritten(&output, images);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
+    pool.install(|| conv.run(images, View { map: &input, values: &x }, ViewMut { map: &output, values: &mut again }, epilogue));
+    assert_eq!(&values[..], &again[..], "{what}");
+}
+
+#[test]
+fn convolutions_of_random_shapes() {
+    let mut random = Random(1);
+    for _ in 0..250 {
+        let groups = [1, 1, 1, 2, 3, 4, 8][random.between(0, 6)];
+        let kernel = [[1, 1], [3, 3], [1, 1], [3, 3], [7, 7], [5, 5], [1, 3], [2, 2]][random.between(0, 7)];
+        let spec = ConvSpec {
+            inputs: groups * random.between(1, 40 / groups),
+            outputs: groups * random.between(1, 70 / groups),
+            kernel,
+            stride: [1, 1, 1, 2, 2, 3][random.between(0, 5)],
+            dilation: [1, 1, 1, 2, 3][random.between(0, 4)],
+            groups,
+            padding: if random.between(0, 3) == 0 { Padding::Same } else { Padding::Zeros(random.between(0, 3)) },
+        };
+        let size = [random.between(1, 20), random.between(1, 31)];
+        check_convolution(spec, random.between(1, 3), size, &mut random);
+    }
+}
+
+#[test]
+fn pointwise_convolutions_on_all_widths() {
+    let mut random = Random(2);
+    for width in 1..50 {
+        let padding = Padding::Zeros(0);
+        let spec = ConvSpec { inputs: 33, outputs: 49, kernel: [1, 1], stride: 1 + width % 2, dilation: 1, groups: 1, padding };
+        check_convolution(spec, 2, [1 + width % 3, width], &mut random);
+        check_convolution(ConvSpec { kernel: [3, 3], padding: Padding::Same, inputs: 9, ..spec }, 1, [1 + width % 4, width], &mut random);
+    }
+}
+
+#[test]
+fn depthwise_convolutions_of_random_shapes() {
+    let mut random = Random(3);
+    for _ in 0..150 {
+        let channels = random.between(5, 50);
+        let kernel = [[3, 3], [5, 5], [3, 3], [2, 4]][random.between(0, 3)];
+        let spec = ConvSpec {
+            inputs: channels,
+            outputs: channels,
+            kernel,
+            stride: [1, 2, 2, 3][random.between(0, 3)],
+            dilation: random.between(1, 2),
+            groups: channels,
+            padding: if random.between(0, 1) == 0 { Padding::Same } else { Padding::Zeros(random.between(0, 3)) },
+        };
+        let size = [random.between(1, 20), random.between(1, 40)];
+        check_convolution(spec, random.between(1, 3), size, &mut random);
+    }
+}
+
+/// Sums long enough to be computed in several passes over the weights.
+#[test]
+fn convolutions_with_many_channels() {
+    let mut random = Random(4);
+    for (inputs, outputs, kernel, size) in [(600, 40, 3, [5, 7]), (1300, 33, 3, [3, 4]), (3000, 24, 1, [4, 9]), (3, 64, 7, [30, 61])] {
+        let spec = ConvSpec { inputs, outputs, kernel: [kernel; 2], stride: 1, dilation: 1, groups: 1, padding: Padding::Same };
+        check_convolution(spec, 2, size, &mut random);
+    }
+}
+
+#[test]
+fn pools_of_random_shapes() {
+    let mut random = Random(5);
+    for case in 0..60 {
+        let (images, channels, size) = (random.between(1, 3), random.between(1, 40), [random.between(2, 20), random.between(2, 20)]);
+        let x = random.values(images * channels * size[0] * size[1]);
+        let map = Map::new(channels, size, random.border());
+        let values = laid_out(&map, images, &x);
+        let input = View { map: &map, values: &values };
+        let mean = case % 2 == 0;
+        let [kernel, stride, padding] = if mean { [2, 2, 0] } else { [3, 2, 1] };
+        let result = size.map(|size| size.div_ceil(2));
+        let output = Map::new(channels, result, random.border());
+        let mut found = unwritten(&output, images);
+        let to = ViewMut { map: &output, values: &mut found };
+        if mean {
+            average_pool(images, [kernel, stride], input, to)
+        } else {
+            max_pool(images, [kernel, stride, padding], input, to)
+        }
+        let mut expected = Vec::new();
+        for plane in x.chunks_exact(size[0] * size[1]) {
+            for y in 0..result[0] {
+                for x in 0..result[1] {
+                    let seen = |place: usize, size: usize| {
+                        (place * stride..place * stride + kernel).filter_map(move |at| at.checked_sub(padding).filter(|&at| at < size))
+                    };
+                    let pixels: Vec<f64> =
+                        seen(y, size[0]).flat_map(|i| seen(x, size[1]).map(move |j| f64::from(plane[i * size[1] + j]))).collect();
+                    let most = pixels.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    expected.push(if mean { pixels.iter().sum::<f64>() / pixels.len() as f64 } else { most });
+                }
+            }
+        }
+        assert_close("pool", &output.to_nchw(images, &found), &expected, 1e-6);
+        assert_clean("pool", &output, images, &found);
+
+        let pooled = Map::new(channels, [1, images], Border::default());
+        let mut means = unwritten(&pooled, 1);
+        global_average_pool(images, input, ViewMut { map: &pooled, values: &mut means });
+        let area = (size[0] * size[1]) as f64;
+        let expected: Vec<f64> = (0..channels * images)
+            .map(|i| x.chunks_exact(size[0] * size[1]).nth(i % images * channels + i / images).expect("a plane"))
+            .map(|plane| plane.iter().map(|&x| f64::from(x)).sum::<f64>() / area)
+            .collect();
+        assert_close("means", &pooled.to_nchw(1, &means), &expected, 1e-5);
+
+        let shortcut = random.values(x.len());
+        let other = Map::new(channels, size, random.border());
+        let residual = laid_out(&other, images, &shortcut);
+        let activation = random.activation();
+        let epilogue = Epilogue { residual: Some(View { map: &other, values: &residual }), activation };
+        let output = Map::new(channels, size, random.border());
+        let mut found = unwritten(&output, images);
+        scale(images, input, View { map: &pooled, values: &means }, epilogue, ViewMut { map: &output, values: &mut found });
+        let gates = pooled.to_nchw(1, &means);
+        let expected: Vec<f64> = (0..x.len())
+            .map(|i| (i, i / (size[0] * size[1])))
+            .map(|(i, plane)| (i, f64::from(gates[plane % channels * images + plane / channels])))
+            .map(|(i, gate)| apply(activation, f64::from(x[i]) * gate + f64::from(shortcut[i])))
+            .collect();
+        assert_close("scale", &output.to_nchw(images, &found), &expected, 1e-6);
+        assert_clean("scale", &output, images, &found);
+    }
+}
+
+#[test]
+fn maximum_keeps_nan() {
+    let map = Map::new(1, [3, 3], Border::default());
+    for place in 0..9 {
+        let mut x = [1.0; 9];
+        x[place] = f32::NAN;
+        let values = laid_out(&map, 1, &x);
+        let output = Map::new(1, [1, 1], Border::default());
+        let mut found = unwritten(&output, 1);
+        max_pool(1, [3, 3, 0], View { map: &map, values: &values }, ViewMut { map: &output, values: &mut found });
+        assert!(found[0].is_nan(), "at {place}");
+    }
+}
+
+#[test]
+fn subsampling_pads_channels() {
+    let mut random = Random(6);
+    for _ in 0..20 {
+        let (images, channels, size) = (2, random.between(1, 20), [random.between(1, 9), random.between(1, 9)]);
+        let x = random.values(images * channels * size[0] * size[1]);
+        let (before, after) = (random.between(0, 9), random.between(0, 9));
+        let map = Map::new(channels, size, random.border());
+        let values = laid_out(&map, images, &x);
+        let output = Map::new(before + channels + after, size.map(|size| size.div_ceil(2)), random.border());
+        let mut found = unwritten(&output, images);
+        subsample(images, 2, before, View { map: &map, values: &values }, ViewMut { map: &output, values: &mut found });
+        let mut expected = Vec::new();
+        for n in 0..images {
+            for c in 0..output.channels {
+                for y in 0..output.height {
+                    for x0 in 0..output.width {
+                        let inside = (before..before + channels).contains(&c);
+                        let at = |c: usize| ((n * channels + c) * size[0] + y * 2) * size[1] + x0 * 2;
+                        expected.push(if inside { f64::from(x[at(c - before)]) } else { 0.0 });
+                    }
+                }
+            }
+        }
+        assert_close("subsample", &output.to_nchw(images, &found), &expected, 0.0);
+        assert_clean("subsample", &output, images, &found);
+    }
+}
