@@ -21,6 +21,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(commands::demo::Demo),
     Train(commands::train::Train),
     FindLr(commands::find_lr::FindLr),
     Finetune(commands::finetune::Finetune),
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     output::log_to_stderr(cli.verbose);
     let outcome = match cli.command {
+        Command::Demo(demo) => demo.run(),
         Command::Predict(predict) => predict.run(),
         Command::Eval(eval) => eval.run(),
         Command::Compare(compare) => compare.run(),

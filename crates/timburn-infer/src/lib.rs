@@ -17,12 +17,14 @@
 //! # fn main() {}
 //! ```
 
+mod compiled;
 mod grad_cam;
 #[cfg(feature = "flex")]
 pub mod graph;
 mod prediction;
 mod predictor;
 
+pub use compiled::Compiled;
 pub use grad_cam::{GradCam, HeatMap};
 #[cfg(feature = "flex")]
 pub use graph::Graph;

@@ -8,8 +8,8 @@ use timburn_core::device::Device;
 use timburn_core::{Classes, Error, Result};
 use timburn_data::loader::{Normalization, Sampling};
 use timburn_data::{Dataset, DynDataset, Loader, LoaderOptions, Rgb8Image, Splits};
-use timburn_infer::GradCam;
-use timburn_models::{ImageModel, Model};
+use timburn_infer::{Compiled, GradCam};
+use timburn_models::ImageModel;
 use timburn_train::recipe::TestTime;
 use timburn_train::{Evaluator, Examination, Grouped, Loss, LossConfig, Precision};
 use timburn_weights::{Bundle, HubOptions, resolve};
@@ -59,7 +59,7 @@ pub(super) struct Contestant {
     /// As the user called it.
     pub(super) name: String,
     pub(super) bundle: Bundle,
-    model: Model,
+    model: Compiled,
 }
 
 /// A contestant and pictures labelled so that it can be scored on them.
@@ -70,8 +70,8 @@ pub(super) struct Sitting {
 }
 
 enum Answers {
-    Own(Box<Model>),
-    Gathered(Box<Grouped<Model>>),
+    Own(Box<Compiled>),
+    Gathered(Box<Grouped<Compiled>>),
 }
 
 impl Contestant {
@@ -85,7 +85,8 @@ impl Contestant {
         };
         let bundle = resolve(model, weights, &HubOptions::from_env(), &progress)?;
         progress.clear();
-        let model = bundle.load(&device.clone().without_autodiff())?;
+        let device = device.clone().without_autodiff();
+        let model = Compiled::new(bundle.load(&device)?, &device)?;
         Ok(Self { name: name.to_owned(), bundle, model })
     }
 
@@ -149,8 +150,8 @@ impl Contestant {
     /// Explains answers of a sitting.
     pub(super) fn explain(&self, sitting: &Sitting, device: &Device) -> Result<impl Fn(&Rgb8Image, usize) -> Result<Rgb8Image> + use<>> {
         enum Cam {
-            Own(GradCam<Model>),
-            Gathered(GradCam<Grouped<Model>>),
+            Own(GradCam<Compiled>),
+            Gathered(GradCam<Grouped<Compiled>>),
         }
         let cam = match &sitting.model {
             Answers::Own(model) => Cam::Own(GradCam::new(model.as_ref(), &self.bundle.preprocessing, None, device)?),

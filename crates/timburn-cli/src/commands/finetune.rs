@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
+use timburn_core::device::Device;
+use timburn_core::error::TrainError;
 use timburn_core::{Error, Result, open_device};
-use timburn_data::{Dataset, Splits};
+use timburn_data::{Dataset, Rgb8Image, Splits};
+use timburn_infer::GradCam;
 use timburn_models::Head;
+use timburn_train::report::{Evidence, ModelCard, Table, environment_facts};
 use timburn_train::run::{Environment, Overwrite};
 use timburn_train::trainer::{EpochEvent, EvaluationEvent, StepEvent};
 use timburn_train::transfer::{Baselines, Epochs, FineTune, FineTuned, HeadEpoch, Phase, PhaseReport, TransferObserver};
-use timburn_train::{Observer, RunFolder, StopFlag};
+use timburn_train::{Observer, Recorder, RunFolder, StopFlag};
 use timburn_weights::{HubOptions, resolve};
 
 use super::train::{listen, unused};
@@ -117,6 +121,35 @@ fn parse_head(text: &str) -> std::result::Result<Head, String> {
 }
 
 impl Finetune {
+    /// `timburn finetune DATA --minutes MINUTES --output OUTPUT`.
+    pub(super) fn of(data: PathBuf, output: PathBuf, minutes: f64, device: String, quiet: bool) -> Self {
+        let defaults = FineTune::default();
+        Self {
+            data,
+            model: None,
+            weights: None,
+            head: Head::Linear,
+            head_only: false,
+            epochs: None,
+            minutes,
+            freeze: None,
+            views: 1,
+            per_class: None,
+            balanced: false,
+            sigmoid: false,
+            lr: defaults.lr,
+            batch: 32,
+            validation: defaults.validation,
+            seed: 0,
+            output: Some(output),
+            cache: None,
+            device,
+            dry_run: false,
+            json: false,
+            quiet,
+        }
+    }
+
     pub(crate) fn run(&self) -> Result<u8> {
         let splits = timburn_data::open(&self.data)?;
         let device = open_device(&self.device)?;
@@ -137,18 +170,76 @@ impl Finetune {
 
         let name = self.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let path = self.output.clone().unwrap_or_else(|| unused(&format!("finetune-{name}")));
-        let folder = RunFolder::create(&path, Overwrite::Refuse, &recipe.to_toml()?, &Environment::collect(&self.device))?;
+        let environment = Environment::collect(&self.device);
+        let folder = RunFolder::create(&path, Overwrite::Refuse, &recipe.to_toml()?, &environment)?;
         job.checkpoints = Some(folder.checkpoints());
         listen(&stop, &signal)?;
-        let mut screen = Screen::new(self.json, self.quiet);
+        let screen = Screen::new(self.json, self.quiet);
         screen.note(&format!("{}: {} pictures of {} classes", self.data.display(), splits.train.len(), splits.classes().len()));
-        let tuned = job.fit_observed(&bundle, splits, &device, &mut screen);
-        screen.clear();
-        let tuned = tuned?;
+        let mut watch = (Recorder::new(folder, splits.classes().clone(), None)?, screen);
+        let tuned = job.fit_observed(&bundle, splits, &device, &mut watch);
+        watch.1.clear();
+        let tuned = match tuned {
+            Err(Error::Train(TrainError::Interrupted)) => {
+                // Nothing was computed that could be used.
+                let _ = std::fs::remove_dir_all(&path);
+                return Ok(128 + signal.load(Ordering::Relaxed) as u8);
+            }
+            other => other?,
+        };
         let file = path.join("model.timburn");
         tuned.save(&file)?;
-        self.tell(&tuned, &file)?;
+        let page = if tuned.interrupted { None } else { Some(self.report(&tuned, watch.0.folder(), &environment, &device, &file)?) };
+        self.tell(&tuned, &file, page.as_deref())?;
         Ok(if tuned.interrupted { 128 + signal.load(Ordering::Relaxed) as u8 } else { 0 })
+    }
+
+    /// Writes the report and the model card beside the model.
+    fn report(&self, tuned: &FineTuned, folder: &RunFolder, environment: &Environment, device: &Device, file: &Path) -> Result<PathBuf> {
+        let bundle = &tuned.bundle;
+        let cam = GradCam::new(&tuned.model, &bundle.preprocessing, None, device)?;
+        let explain = |image: &Rgb8Image, class: usize| cam.overlay(image, Some(class));
+        let summary = folder.summary()?;
+        let data = self.data.display().to_string();
+        let sizes = format!("{} for training, {} for validation", tuned.data.train().len(), tuned.data.validation().len());
+        let base = bundle.card.source.clone().unwrap_or_else(|| bundle.model.architecture.clone());
+        let mut evidence = Evidence::new(format!("{base} on {data}"), &bundle.classes, &tuned.examination);
+        evidence.lead = format!("Scores are of the {}: {} pictures. {}", tuned.examined, tuned.examination.report.samples, chosen(tuned));
+        evidence.summary = &summary;
+        evidence.bad = &tuned.bad;
+        evidence.grad_cam = Some(&explain);
+        evidence.facts = vec![("Data".into(), format!("{data}: {sizes}")), ("Body".into(), base.clone())];
+        evidence.facts.extend(environment_facts(environment));
+        evidence.recipe = Some(tuned.recipe.to_toml()?);
+        evidence.tables = vec![comparison(tuned)];
+        if tuned.examined == "validation set" {
+            evidence
+                .limits
+                .push("The validation set also chose between head and body, and when to stop: its score is a little too good.".into());
+        }
+        let sha256 = timburn_core::digest::sha256_of_file(file)?;
+        evidence.card = Some(ModelCard {
+            name: file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned(),
+            summary: format!("Tells {} classes apart. {}", bundle.classes.len(), chosen(tuned)),
+            architecture: bundle.model.architecture.clone(),
+            parameters: Some(timburn_models::trainable_parameters(&tuned.model) as u64),
+            base_model: Some(base),
+            licence: bundle.card.licence.clone(),
+            data: vec![("Source".into(), data.clone()), ("Pictures".into(), sizes)],
+            evaluated_on: format!("{data}, {}", tuned.examined),
+            preprocessing: Some(bundle.preprocessing.clone()),
+            recipe: evidence.recipe.clone(),
+            environment: environment_facts(environment),
+            hashes: vec![("model.timburn".into(), format!("SHA-256 {sha256}"))],
+            usage: Some(format!("timburn predict PICTURE --weights {}", file.display())),
+            intended_use: vec![format!("Pictures like those of {data}, of one of its classes each.")],
+            limits: vec![
+                "It names one of its classes for any picture, also for one of none of them.".into(),
+                "What it rests on is shown in the report's Grad-CAM; it was not examined for bias.".into(),
+            ],
+            not_measured: vec!["Pictures from another camera, place or time than the data's; attacks.".into()],
+        });
+        evidence.write(folder.path())
     }
 
     fn job(&self, stop: StopFlag) -> Result<FineTune> {
@@ -189,12 +280,12 @@ impl Finetune {
         Ok(0)
     }
 
-    fn tell(&self, tuned: &FineTuned, file: &Path) -> Result<()> {
+    fn tell(&self, tuned: &FineTuned, file: &Path, page: Option<&Path>) -> Result<()> {
         let top1 = |report: &timburn_train::Report| report.top(1).map(|share| 100.0 * share);
         if self.json {
             let phase = |phase: &PhaseReport| json!({ "name": phase.name, "epochs": phase.epochs, "seconds": phase.time.as_secs_f64(), "top1": top1(&phase.report), "loss": phase.report.loss });
             let value = json!({
-                "event": "end", "model": file, "chosen": tuned.chosen, "interrupted": tuned.interrupted,
+                "event": "end", "model": file, "report": page, "chosen": tuned.chosen, "interrupted": tuned.interrupted,
                 "validation_top1": top1(&tuned.validation), "test_top1": tuned.test.as_ref().and_then(top1),
                 "knn_top1": 100.0 * tuned.baselines.knn, "probe_top1": 100.0 * tuned.baselines.probe,
                 "phases": tuned.phases.iter().map(phase).collect::<Vec<_>>(),
@@ -214,9 +305,40 @@ impl Finetune {
                 100.0 * tuned.baselines.knn,
                 100.0 * tuned.baselines.probe
             )?;
+            if let Some(page) = page {
+                writeln!(out, "report      {}", page.display())?;
+            }
             writeln!(out, "model       {}", file.display())?;
             writeln!(out, "use it      timburn predict PICTURE --weights {}", file.display())
         })
+    }
+}
+
+/// What became of it, in a sentence.
+fn chosen(tuned: &FineTuned) -> String {
+    if tuned.chosen == "body" {
+        "The whole network was trained.".into()
+    } else {
+        "The head was trained, the body is the pretrained one.".into()
+    }
+}
+
+/// Baselines and phases beside each other.
+fn comparison(tuned: &FineTuned) -> Table {
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let mut rows = vec![
+        vec!["20 nearest neighbours of the features".into(), percent(tuned.baselines.knn), String::new(), String::new()],
+        vec!["logistic regression on the features".into(), percent(tuned.baselines.probe), String::new(), String::new()],
+    ];
+    rows.extend(tuned.phases.iter().map(|phase| {
+        let score = phase.report.top(1).map_or_else(String::new, percent);
+        let name = if phase.name == "head" { "head trained" } else { "head and body trained" };
+        vec![name.to_owned(), score, phase.epochs.to_string(), format!("{:.1} s", phase.time.as_secs_f64())]
+    }));
+    Table {
+        caption: "Ways to the answer, on the validation set".into(),
+        head: vec!["".into(), "top-1".into(), "epochs".into(), "time".into()],
+        rows,
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 mod contestant;
 pub(crate) mod data;
+pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod find_lr;
 pub(crate) mod finetune;

@@ -10,21 +10,25 @@ use timburn_core::{Classes, Preprocessing, Result};
 use timburn_data::loader::{BadFile, Loader, LoaderOptions, Sampling};
 use timburn_data::transform::{Filter, Flip, RandomResizedCrop, Transform, presets};
 use timburn_data::{Dataset, DynDataset, Pipeline, Splits};
+use timburn_infer::Compiled;
 use timburn_models::{Head, ImageModel, Model, ModelOptions, load_state_dict, state_dict};
 use timburn_weights::{Bundle, Card, ModelSpec};
 
-use super::head::{HeadEpoch, HeadTraining, score, with_probe};
+use super::head::{HeadEpoch, HeadTraining, examine_features, score, with_probe};
 use super::{Extraction, Features, Probe, body_digest, knn_accuracy};
 use crate::checkpoint::CheckpointStore;
 use crate::loss::{ClassWeights, Loss, LossConfig, WeightRule};
 use crate::metrics::Report;
 use crate::optimizer::{AdamW, OptimizerConfig};
+use crate::predictions::Examination;
 use crate::recipe::{Best, EarlyStopping, OptimizerSection, Recipe, ScheduleSection};
 use crate::schedule::{Curve, OneCycle, ScheduleConfig};
 use crate::trainer::{Ending, Evaluator, Learner, Observer, StopFlag, TrainData, Trainer, with_class_weights};
 
 /// Neighbours that vote in the baseline.
 const NEIGHBOURS: usize = 20;
+/// Pictures whose features are kept for a map of them.
+const MAPPED: usize = 2000;
 
 /// How long the body is trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -169,6 +173,25 @@ pub trait TransferObserver: Observer {
 
 impl TransferObserver for () {}
 
+/// One that sees the training of the body, and one that sees everything.
+impl<A: Observer, B: TransferObserver> TransferObserver for (A, B) {
+    fn phase(&mut self, phase: &Phase) -> Result<()> {
+        self.1.phase(phase)
+    }
+
+    fn extracted(&mut self, passes: usize) {
+        self.1.extracted(passes);
+    }
+
+    fn baselines(&mut self, baselines: &Baselines) {
+        self.1.baselines(baselines);
+    }
+
+    fn head_epoch(&mut self, epoch: &HeadEpoch) {
+        self.1.head_epoch(epoch);
+    }
+}
+
 /// A fine-tuned model and how it came about.
 pub struct FineTuned {
     /// The model with classes, preprocessing and card: what [`Predictor`](https://docs.rs/timburn-infer) needs.
@@ -189,8 +212,10 @@ pub struct FineTuned {
     pub data: TrainData,
     /// How the body was trained.
     pub recipe: Recipe,
-    /// Pooled features of the validation pictures, before any training of the body.
-    pub features: Features,
+    /// What the chosen model said of every picture of the test set, or of the validation set where there is none.
+    pub examination: Examination,
+    /// Which of the two: `test set` or `validation set`.
+    pub examined: &'static str,
     /// Pictures that could not be used.
     pub bad: Vec<BadFile>,
     /// Whether it was asked to stop before its end.
@@ -312,13 +337,17 @@ impl FineTune {
         }
         let validation_report = phases.iter().find(|phase| phase.name == chosen).map(|phase| phase.report.clone());
         let validation_report = validation_report.unwrap_or_else(|| phases[0].report.clone());
-        let test = match test.filter(|_| !interrupted) {
+        let test = test.filter(|_| !interrupted);
+        let (examination, examined) = match test {
             Some(test) => {
                 observer.phase(&Phase::Test)?;
-                Some(self.evaluate(&model, test, &recipe, &device, observer)?)
+                (self.examine(&model, test, &recipe, &device, observer)?, "test set")
             }
-            None => None,
+            // The features are those of this very body: nothing has to be computed again.
+            None if chosen == "head" => (examine_features(&model, &validation, data.validation(), &device)?, "validation set"),
+            None => (self.examine(&model, data.validation().clone(), &recipe, &device, observer)?, "validation set"),
         };
+        let test = (examined == "test set").then(|| examination.report.clone());
         let bundle = self.bundle(bundle, &model, &options, &classes, &recipe, &validation_report)?;
         Ok(FineTuned {
             bundle,
@@ -330,7 +359,8 @@ impl FineTune {
             chosen,
             data,
             recipe,
-            features: validation,
+            examination,
+            examined,
             bad,
             interrupted,
         })
@@ -363,11 +393,12 @@ impl FineTune {
         observer.phase(&Phase::Features { passes: data.train().len() * views + data.validation().len() })?;
         let digest = self.cache.as_ref().map(|_| body_digest(model)).transpose()?;
         let pool = format!("{:?}", self.head.layers().pool);
+        let compiled = Compiled::new(model.clone(), device)?;
         let body = |images: Tensor<4>| -> Result<Tensor<2>> {
             if self.stop.is_requested() {
                 return Err(TrainError::Interrupted.into());
             }
-            Ok(model.pool(model.forward_features(images)))
+            Ok(compiled.pool(compiled.forward_features(images)))
         };
         let mut run = |dataset: &DynDataset, views| {
             let extraction = extraction(dataset, views)?;
@@ -459,7 +490,7 @@ impl FineTune {
             // The last weights are not the best ones.
             (Some(weights), report) if report.is_none() || last < outcome.best => {
                 let best = load_state_dict(&outcome.model, &weights)?;
-                let report = self.evaluate(&best, data.validation().clone(), recipe, device, observer)?;
+                let report = self.examine(&best, data.validation().clone(), recipe, device, observer)?.report;
                 (best, report)
             }
             (_, Some(report)) => (outcome.model, report),
@@ -492,14 +523,15 @@ impl FineTune {
         Ok(fastest)
     }
 
-    fn evaluate(
+    /// What `model` says of every picture of `dataset`.
+    fn examine(
         &self,
         model: &Model,
         dataset: DynDataset,
         recipe: &Recipe,
         device: &Device,
         observer: &mut dyn TransferObserver,
-    ) -> Result<Report> {
+    ) -> Result<Examination> {
         let total = dataset.len();
         let pipeline = Pipeline::new(recipe.augment.evaluation.clone())?;
         let options = LoaderOptions { batch_size: self.batch_size, sampling: Sampling::Sequential, ..LoaderOptions::default() };
@@ -513,7 +545,8 @@ impl FineTune {
             top: &recipe.evaluation.top,
             precision: recipe.train.precision,
         };
-        Ok(evaluator.score(model, device, &mut |done| observer.evaluating(done, total))?.0)
+        let model = Compiled::new(model.clone(), device)?;
+        evaluator.examine(&model, device, MAPPED, &mut |done| observer.evaluating(done, total))
     }
 
     fn bundle(

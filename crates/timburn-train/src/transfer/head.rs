@@ -4,12 +4,15 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor, TensorData};
 use timburn_core::seed::Draws;
 use timburn_core::{Error, Result};
+use timburn_data::DynDataset;
 use timburn_models::{ImageModel, Stage, StateDict, WeightTensor, load_state_dict, state_dict};
 
 use super::{Features, Probe};
+use crate::features::Features as FeatureSample;
 use crate::freeze::freeze_until;
 use crate::loss::{Loss, LossConfig, Reduction, Targets};
 use crate::metrics::{Metrics, Report};
+use crate::predictions::{Examination, Predictions};
 use crate::recipe::Recipe;
 use crate::tensors::host;
 use crate::trainer::Learner;
@@ -18,6 +21,10 @@ use crate::trainer::Learner;
 const ORDER: u64 = 11;
 /// Pictures scored at once.
 const SCORED: usize = 512;
+/// Most probable classes kept of each picture.
+const KEPT: usize = 5;
+/// Pictures whose features are kept for a map of them.
+const MAPPED: usize = 2000;
 
 /// How a head is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,19 +151,58 @@ impl HeadTraining {
 /// # Errors
 /// Those of reading features; a logit that is not finite.
 pub fn score<M: ImageModel>(model: &M, features: &Features, device: &Device) -> Result<Report> {
+    let mut metrics = Metrics::new(model.num_classes(), &[1, 5]);
+    each_batch(model, features, device, &mut metrics, |_, _, _| Ok(()))?;
+    Ok(metrics.report())
+}
+
+/// [`score`], with what the head says of every picture of `dataset`, whose first views the features are.
+///
+/// # Errors
+/// As [`score`].
+pub fn examine_features<M: ImageModel>(model: &M, features: &Features, dataset: &DynDataset, device: &Device) -> Result<Examination> {
+    let outputs = model.num_classes();
+    let mut metrics = Metrics::new(outputs, &[1, 5]);
+    let mut predictions = Predictions::new(dataset.clone(), KEPT);
+    let step = features.len().div_ceil(MAPPED).max(1);
+    let mut map = FeatureSample::new(features.width());
+    each_batch(model, features, device, &mut metrics, |start, values, logits| {
+        for (offset, row) in logits.chunks_exact(outputs).enumerate() {
+            let position = start + offset;
+            let (Some(&index), Some(&label)) = (features.samples().get(position), features.labels().get(position)) else { continue };
+            predictions.add(index, label, row, None)?;
+            if position.is_multiple_of(step) {
+                let width = features.width();
+                map.add(index, label, values.get(offset * width..(offset + 1) * width).unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Examination { report: metrics.report(), predictions, features: Some(map), bad: Vec::new() })
+}
+
+/// Runs the head over features in order; `take` gets the position of the first, their values and logits.
+fn each_batch<M: ImageModel>(
+    model: &M,
+    features: &Features,
+    device: &Device,
+    metrics: &mut Metrics,
+    mut take: impl FnMut(usize, &[f32], &[f32]) -> Result<()>,
+) -> Result<()> {
     let outputs = model.num_classes();
     let loss = Loss::new(LossConfig::for_outputs(outputs), outputs)?;
-    let mut metrics = Metrics::new(outputs, &[1, 5]);
     for start in (0..features.len()).step_by(SCORED) {
         let end = (start + SCORED).min(features.len());
         let labels = features.labels().get(start..end).unwrap_or_default();
-        let values = Tensor::from_data(TensorData::new(features.rows(0, start..end)?, [end - start, features.width()]), device);
-        let logits = model.classify(values);
+        let values = features.rows(0, start..end)?;
+        let logits = model.classify(Tensor::from_data(TensorData::new(values.clone(), [end - start, features.width()]), device));
         let value = loss.forward(logits.clone(), Targets::classes(labels, outputs.max(2), device)?, Reduction::Mean)?;
         metrics.add_loss(f64::from(host(value)?.first().copied().unwrap_or(f32::NAN)), labels.len());
-        metrics.add(&host(logits)?, labels)?;
+        let logits = host(logits)?;
+        metrics.add(&logits, labels)?;
+        take(start, &values, &logits)?;
     }
-    Ok(metrics.report())
+    Ok(())
 }
 
 /// The model with a probe as its linear classifier; `None` when its head is no linear one for these features.

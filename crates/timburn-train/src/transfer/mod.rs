@@ -14,7 +14,7 @@ mod store;
 
 pub use features::{Extraction, Features};
 pub use fine_tune::{Baselines, Epochs, FineTune, FineTuned, Phase, PhaseReport, TransferObserver};
-pub use head::{HeadEpoch, HeadTraining, score, with_probe};
+pub use head::{HeadEpoch, HeadTraining, examine_features, score, with_probe};
 pub use knn::knn_accuracy;
 pub use probe::Probe;
 

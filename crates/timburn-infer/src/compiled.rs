@@ -1,0 +1,100 @@
+//! A model whose body runs as a graph where that is faster.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use timburn_core::Result;
+use timburn_models::{ImageModel, Model, Stage};
+
+/// A model that is only asked, never trained: on the CPU its body runs as a [`Graph`](crate::graph::Graph), elsewhere as it is. Logits agree to 1e-4.
+#[derive(Module, Debug)]
+pub struct Compiled {
+    model: Model,
+    #[module(skip)]
+    graph: Option<Arc<Body>>,
+}
+
+#[cfg(feature = "flex")]
+type Body = crate::graph::Graph;
+/// Nothing runs as a graph without the CPU backend.
+#[cfg(not(feature = "flex"))]
+type Body = std::convert::Infallible;
+
+impl Compiled {
+    /// Compiles `model` as it is now, as evaluated, for `device`; later changes of the model are not seen.
+    ///
+    /// # Errors
+    /// [`DeviceError::Failed`](timburn_core::error::DeviceError::Failed) when the parameters cannot be read from their device.
+    pub fn new(model: Model, device: &Device) -> Result<Self> {
+        #[cfg(feature = "flex")]
+        let graph = if *device == Device::flex() { Some(Arc::new(Body::compile(&model)?)) } else { None };
+        #[cfg(not(feature = "flex"))]
+        let graph = {
+            let _ = device;
+            None
+        };
+        Ok(Self { model, graph })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The body by the graph; `None` where there is none, or the images do not suit it.
+    fn compiled_features(&self, images: &Tensor<4>) -> Option<Tensor<4>> {
+        #[cfg(feature = "flex")]
+        {
+            let graph = self.graph.as_ref()?;
+            let shape = images.dims();
+            let values = images.clone().try_into_data().ok()?.convert::<f32>().try_to_vec::<f32>().ok()?;
+            let (features, shape) = graph.feature_map(&values, shape).ok()?;
+            Some(Tensor::from_data(TensorData::new(features, shape), &images.device()))
+        }
+        #[cfg(not(feature = "flex"))]
+        {
+            let _ = (images, &self.graph, TensorData::new(Vec::<f32>::new(), [0]));
+            None
+        }
+    }
+}
+
+impl ImageModel for Compiled {
+    fn stages(&self) -> Vec<Stage> {
+        self.model.stages()
+    }
+
+    fn forward_stage(&self, index: usize, input: Tensor<4>) -> Tensor<4> {
+        self.model.forward_stage(index, input)
+    }
+
+    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+        self.compiled_features(&images).unwrap_or_else(|| self.model.forward_features(images))
+    }
+
+    fn pool(&self, features: Tensor<4>) -> Tensor<2> {
+        self.model.pool(features)
+    }
+
+    fn classify(&self, pooled: Tensor<2>) -> Tensor<2> {
+        self.model.classify(pooled)
+    }
+
+    fn num_features(&self) -> usize {
+        self.model.num_features()
+    }
+
+    fn num_classes(&self) -> usize {
+        self.model.num_classes()
+    }
+
+    fn head_keys(&self) -> Vec<String> {
+        self.model.head_keys().into_iter().map(|key| format!("model.{key}")).collect()
+    }
+
+    /// The graph knows no other weights than those it was compiled from: what this gives runs without it.
+    fn reset_classifier(self, classes: usize, seed: u64, device: &Device) -> Self {
+        Self { model: self.model.reset_classifier(classes, seed, device), graph: None }
+    }
+}
