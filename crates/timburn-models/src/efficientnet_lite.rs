@@ -173,6 +173,11 @@ impl EfficientNetLite {
         })
     }
 
+    /// The head.
+    pub fn classifier(&self) -> &Classifier {
+        &self.classifier
+    }
+
     /// The same body with a fresh head for `classes` classes, on `device`, drawn from `seed`.
     ///
     /// # Errors

@@ -155,6 +155,11 @@ impl MobileNetV2 {
         Ok(Self { features, classifier: SecondOf { _1: config.build(&options.head, builder)? } })
     }
 
+    /// The head.
+    pub fn classifier(&self) -> &Classifier {
+        &self.classifier._1
+    }
+
     /// The same body with a fresh head for `classes` classes, on `device`, drawn from `seed`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use timburn_core::Result;
 
-use crate::blocks::Head;
+use crate::blocks::{Classifier, Head};
 use crate::efficientnet_lite::EfficientNetLite;
 use crate::graph::{Describe, ModelGraph};
 use crate::image_model::{ImageModel, Stage};
@@ -33,6 +33,11 @@ macro_rules! each_family {
 }
 
 impl Model {
+    /// The head.
+    pub fn classifier(&self) -> &Classifier {
+        each_family!(self, model => model.classifier())
+    }
+
     /// The same body with a fresh head for `classes` classes, on `device`, drawn from `seed`.
     ///
     /// # Errors

@@ -220,6 +220,7 @@ fn every_family_takes_every_head_and_keeps_its_body() {
             assert_eq!(made.forward(images()).dims(), [2, classes], "{name}: {kind}");
             let reset = plain.clone().reset_head(&head, classes, 0, &flex()).expect(name);
             assert_eq!(reset.num_classes(), classes, "{name}: {kind}");
+            assert_eq!(*reset.classifier().head(), head.layers(), "{name}: {kind}");
             assert_eq!(reset.num_features(), plain.num_features(), "{name}: {kind}");
             assert_eq!(bits(reset.forward_features(images())), body, "{name}: {kind}");
             let keys: Vec<String> = parameters(&reset).into_iter().map(|info| info.key).collect();

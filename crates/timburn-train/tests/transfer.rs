@@ -249,6 +249,9 @@ fn impossible_plans_are_errors_with_their_place() {
     let slip = r#"model.freeze=[{ epoch = 2, unti = "body" }]"#;
     assert!(fault(&[slip]).contains("did you mean `until`"), "{}", fault(&[slip]));
     assert!(fault(&["model.pretrained=false", GRADUAL]).contains("pretrained weights"));
+    assert!(fault(&["model.options.head=fastia"]).contains("did you mean `fastai`"), "{}", fault(&["model.options.head=fastia"]));
+    let empty = fault(&["model.options.head={ mlp = { widths = [8, 0] } }"]);
+    assert!(empty.starts_with("--set model.options.head=") && empty.contains("width 0"), "{empty}");
     // A later step's stage is missed at the start, not in the middle of the run.
     let unknown = recipe(&[r#"model.freeze=[{ epoch = 0, until = "body" }, { epoch = 2, until = "layer9" }]"#]);
     let error = trainer(&unknown, &[4, 4, 4], pretrained(3)).err().expect("an unknown stage");

@@ -59,7 +59,7 @@ impl ClassifierConfig {
         let has_layers = !head.layers.is_empty();
         let dropout = self.dropout.unwrap_or(if has_layers { 0.0 } else { self.family_dropout });
         let mut layers: Vec<Layer> = Vec::with_capacity(head.layers.len() + 1);
-        for layer in head.layers {
+        for &layer in &head.layers {
             layers.push(match layer {
                 HeadLayer::BatchNorm => Layer::BatchNorm(style.batch_norm(inputs, builder)),
                 HeadLayer::Linear(width) => {
@@ -81,7 +81,7 @@ impl ClassifierConfig {
         } else {
             Layers::Single(output)
         };
-        Classifier { dropout: DropoutConfig::new(dropout).init(), __: layers, pool: head.pool, config: self }
+        Classifier { dropout: DropoutConfig::new(dropout).init(), __: layers, head, config: self }
     }
 }
 
@@ -108,6 +108,9 @@ impl LayerStyle {
 
 /// The head of a model: pool, layers, output.
 ///
+/// A model that takes heads of any kind answers both [`ImageModel::pool`](crate::ImageModel::pool) and
+/// [`classify`](crate::ImageModel::classify) from it; with [`linear`](Self::linear) alone, the former's own answer will do.
+///
 /// As a family's field `fc` its keys are those of PyTorch's layer: `fc.weight`, `fc.bias` for a single output layer, and with layers before
 /// it those of a `Sequential` that begins after the pool (`fc.0.weight`, …, layers without parameters counted). fastai counts pool and flatten
 /// too: its numbers are higher by 2.
@@ -117,7 +120,7 @@ pub struct Classifier {
     /// Named so that it adds nothing to the keys; see [`KeyPath`](crate::state_dict::KeyPath).
     __: Layers,
     #[module(skip)]
-    pool: Pool,
+    head: HeadLayers,
     #[module(skip)]
     config: ClassifierConfig,
 }
@@ -168,7 +171,7 @@ impl Classifier {
 
     /// The last stage's output `[n, c, h, w]` → what the layers read, `[n, f]`.
     pub fn pool(&self, features: Tensor<4>) -> Tensor<2> {
-        match self.pool {
+        match self.head.pool {
             Pool::Average => global_average_pool(features),
             Pool::Max => global_max_pool(features),
             Pool::AverageMax => Tensor::cat(vec![global_max_pool(features.clone()), global_average_pool(features)], 1),
@@ -193,9 +196,14 @@ impl Classifier {
     /// The layer, where the head is an average pool and one linear layer.
     pub fn as_linear(&self) -> Option<&Linear> {
         match &self.__ {
-            Layers::Single(Layer::Linear(layer)) if self.pool == Pool::Average => Some(layer),
+            Layers::Single(Layer::Linear(layer)) if self.head.pool == Pool::Average => Some(layer),
             _ => None,
         }
+    }
+
+    /// What it is, layer by layer: for who rebuilds it elsewhere. Dropout after the pool is not part of it.
+    pub fn head(&self) -> &HeadLayers {
+        &self.head
     }
 
     /// Channels of the stage that it reads.

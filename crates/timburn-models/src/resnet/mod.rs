@@ -140,6 +140,11 @@ impl ResNet {
         Ok(Self { conv1, bn1, layer1, layer2, layer3, layer4, fc, pool, reductions, channels })
     }
 
+    /// The head.
+    pub fn classifier(&self) -> &Classifier {
+        &self.fc
+    }
+
     /// The same body with a fresh head for `classes` classes, on `device`, drawn from `seed`.
     ///
     /// # Errors
