@@ -34,11 +34,11 @@ const SETTINGS: [&str; 12] = [
 /// The last step whose line is whole.
 fn recorded(run: &Path) -> u64 {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
-    let steps = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(|line| {
+    let mut steps = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(|line| {
         let value: Value = serde_json::from_str(line).expect("a whole line is JSON");
         value["step"].as_u64().expect("a step")
     });
-    steps.last().unwrap_or(0)
+    steps.next_back().unwrap_or(0)
 }
 
 #[test]
