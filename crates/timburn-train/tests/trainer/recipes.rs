@@ -47,7 +47,7 @@ fn scaled_down(name: &str) -> Recipe {
     table["model"].as_table_mut().expect("a section").remove("freeze");
     let settings =
         ["train.batch_size=4", "evaluation.batch_size=2", "evaluation.every_steps=1", "loader.workers=1", "model.pretrained=false"];
-    let document = Document::new(name, &toml::to_string(&table).unwrap());
+    let document = Document::new(name, toml::to_string(&table).unwrap());
     let document = settings.iter().try_fold(document, |document, setting| document.set(setting)).unwrap();
     Recipe::from_document(&document).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -59,7 +59,7 @@ fn shrink(value: &mut toml::Value) {
             for (key, value) in table.iter_mut() {
                 match value {
                     toml::Value::Integer(size) if ["size", "padding"].contains(&key.as_str()) && *size > 32 => {
-                        *size = (*size * 3 / 14).max(34)
+                        *size = (*size * 3 / 14).max(34);
                     }
                     other => shrink(other),
                 }
