@@ -35,6 +35,9 @@ use crate::metrics::Report;
 use crate::recipe::Recipe;
 
 /// A run: what it does is all in its recipe.
+///
+/// Dropout and stochastic depth draw from their device's only generator, which every step seeds: of two runs with them that train at the
+/// same time on one device in one process, neither can be repeated bit for bit.
 pub struct Trainer<M: ImageModel> {
     recipe: Recipe,
     data: TrainData,

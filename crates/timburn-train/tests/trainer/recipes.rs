@@ -38,16 +38,16 @@ fn these_are_all() {
     assert_eq!(names, NAMES);
 }
 
-/// Sizes of pictures divided by seven, 224 by 32; two pictures to a batch; random weights, none frozen. Epochs and steps per epoch are the
-/// schedule's own.
+/// Pictures of 48 pixels instead of 224, none below 34, four to a batch: the last batch norms of a ResNet-50 see 16 values, with two their
+/// gradients explode. Random weights, none frozen. Epochs, and with them warm-ups and curves, are the recipe's own.
 fn scaled_down(name: &str) -> Recipe {
     let text = std::fs::read_to_string(folder().join(format!("{name}.toml"))).unwrap();
     let mut table: toml::Table = toml::from_str(&text).unwrap();
     shrink(&mut table["augment"]);
     table["model"].as_table_mut().expect("a section").remove("freeze");
     let settings =
-        ["train.batch_size=2", "evaluation.batch_size=2", "evaluation.every_steps=1", "loader.workers=1", "model.pretrained=false"];
-    let document = Document::new(name, &toml::to_string(&table).unwrap());
+        ["train.batch_size=4", "evaluation.batch_size=2", "evaluation.every_steps=1", "loader.workers=1", "model.pretrained=false"];
+    let document = Document::new(name, toml::to_string(&table).unwrap());
     let document = settings.iter().try_fold(document, |document, setting| document.set(setting)).unwrap();
     Recipe::from_document(&document).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -58,7 +58,9 @@ fn shrink(value: &mut toml::Value) {
         toml::Value::Table(table) => {
             for (key, value) in table.iter_mut() {
                 match value {
-                    toml::Value::Integer(size) if ["size", "padding"].contains(&key.as_str()) && *size > 32 => *size = (*size / 7).max(16),
+                    toml::Value::Integer(size) if ["size", "padding"].contains(&key.as_str()) && *size > 32 => {
+                        *size = (*size * 3 / 14).max(34);
+                    }
                     other => shrink(other),
                 }
             }
@@ -82,6 +84,6 @@ fn every_recipe_trains() {
         assert_eq!((outcome.ending, outcome.step), (Ending::Interrupted, 2), "{name}");
         // After the first step; the second one ends the run before its score.
         assert!(watch.evaluations.len() == 1 && watch.evaluations[0].report.loss.is_some_and(f64::is_finite), "{name}");
-        assert!(watch.steps.iter().all(|step| step.loss.is_finite() && step.loss > 0.0 && step.lr >= 0.0 && step.samples == 2), "{name}");
+        assert!(watch.steps.iter().all(|step| step.loss.is_finite() && step.loss > 0.0 && step.lr >= 0.0 && step.samples == 4), "{name}");
     }
 }

@@ -22,7 +22,7 @@ fn run(text: &str, splits: Splits) -> (Option<Error>, Watch) {
         let _alone = alone();
         let mut watch = Watch::default();
         let error = fit(&recipe, Tiny::new(3, White::Harmless), &splits, None, &mut watch).err();
-        sender.send((error, watch))
+        let _ = sender.send((error, watch));
     });
     receiver.recv_timeout(Duration::from_secs(300)).expect("it hangs, or it panicked")
 }
