@@ -53,7 +53,7 @@ fn a_killed_run_loses_an_interval_at_most_and_ends_as_if_it_had_lived() {
     let whole = folder.path().join("whole");
     let bundle = std::fs::read(whole.join("model.timburn")).expect("a bundle");
 
-    let (mut done, mut runs, mut early, mut torn) = (0, 0, 0, 0);
+    let (mut done, mut runs, mut lives, mut early, mut torn) = (0, 0, 0, 0, 0);
     while done < kills {
         runs += 1;
         let name = format!("run-{runs}");
@@ -63,9 +63,10 @@ fn a_killed_run_loses_an_interval_at_most_and_ends_as_if_it_had_lived() {
             let resumes = run.join("recipe.toml").is_file();
             let arguments = if resumes { vec!["train", "--resume", &name, "--quiet"] } else { train(&name, &SETTINGS) };
             let mut process = command(&arguments, folder.path()).spawn().expect("the binary runs");
-            let instant = timburn_core::seed::derive(u64::from(done), &[u64::from(std::process::id())]) % 1000;
+            let instant = timburn_core::seed::derive(lives, &[u64::from(std::process::id())]) % 1000;
             // Most lives are short, some end before the first step.
             let deadline = Instant::now() + lifetime.mul_f64(0.8 * (instant as f64 / 1000.0).powi(2));
+            lives += 1;
             let mut ended = None;
             while ended.is_none() && (done == kills || Instant::now() < deadline) {
                 std::thread::sleep(Duration::from_millis(1));
