@@ -15,6 +15,7 @@ use timburn_data::loader::{BadFiles, Normalization, Sampling};
 use timburn_data::{Content, Dataset, DecodeOptions, DynDataset, Loader, LoaderOptions, Rgb8Image, decode_file};
 use timburn_models::blocks::global_average_pool;
 use timburn_models::{ImageModel, Model, ModelOptions, create, load_state_dict};
+use timburn_train::predictions::SamplePrediction;
 use timburn_train::recipe::TestTime;
 use timburn_train::report::{Block, Evidence, KeyNumber, ModelCard, ReportPage, Section, Table};
 use timburn_train::run::{Environment, SummaryRow};
@@ -123,7 +124,7 @@ fn one_pass_gives_the_score_and_what_it_is_made_of() {
     }
     let mean = found.predictions.iter().map(|sample| f64::from(sample.loss)).sum::<f64>() / 22.0;
     assert!((mean - report.loss.expect("a loss")).abs() < 1e-5);
-    let right = found.predictions.iter().filter(|sample| sample.is_right()).count();
+    let right = found.predictions.iter().filter(SamplePrediction::is_right).count();
     assert_eq!(right as f64 / 22.0, report.top(1).expect("top-1"));
     let worst = found.predictions.worst(5);
     assert!(worst.len() == 5 && worst.windows(2).all(|pair| pair[0].loss >= pair[1].loss) && worst.iter().all(|sample| !sample.is_right()));
@@ -282,7 +283,7 @@ fn wrong_ones_are_framed_and_marked() {
         assert!(sample.is_right() || center == [255; 3], "cross of {number}: {center:?}");
     }
     assert!(
-        predictions.spread(24).iter().any(|sample| sample.is_right()) && predictions.spread(24).iter().any(|sample| !sample.is_right())
+        predictions.spread(24).iter().any(SamplePrediction::is_right) && predictions.spread(24).iter().any(|sample| !sample.is_right())
     );
     let html = fs::read_to_string(folder.path().join("report.html")).expect("a page");
     let wrong = predictions.spread(24).iter().filter(|sample| !sample.is_right()).count() + predictions.worst(24).len();
