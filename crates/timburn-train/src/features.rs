@@ -203,9 +203,11 @@ fn eigen(mut matrix: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
                 for row in matrix.iter_mut().chain(&mut vectors) {
                     (row[p], row[q]) = (cos * row[p] - sin * row[q], sin * row[p] + cos * row[q]);
                 }
-                for column in 0..size {
-                    (matrix[p][column], matrix[q][column]) =
-                        (cos * matrix[p][column] - sin * matrix[q][column], sin * matrix[p][column] + cos * matrix[q][column]);
+                let (upper, lower) = matrix.split_at_mut(q);
+                if let (Some(p), Some(q)) = (upper.get_mut(p), lower.first_mut()) {
+                    for (a, b) in p.iter_mut().zip(q) {
+                        (*a, *b) = (cos * *a - sin * *b, sin * *a + cos * *b);
+                    }
                 }
             }
         }

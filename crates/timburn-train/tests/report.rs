@@ -15,6 +15,7 @@ use timburn_data::loader::{BadFiles, Normalization, Sampling};
 use timburn_data::{Content, Dataset, DecodeOptions, DynDataset, Loader, LoaderOptions, Rgb8Image, decode_file};
 use timburn_models::blocks::global_average_pool;
 use timburn_models::{ImageModel, Model, ModelOptions, create, load_state_dict};
+use timburn_train::predictions::SamplePrediction;
 use timburn_train::recipe::TestTime;
 use timburn_train::report::{Block, Evidence, KeyNumber, ModelCard, ReportPage, Section, Table};
 use timburn_train::run::{Environment, SummaryRow};
@@ -123,7 +124,7 @@ fn one_pass_gives_the_score_and_what_it_is_made_of() {
     }
     let mean = found.predictions.iter().map(|sample| f64::from(sample.loss)).sum::<f64>() / 22.0;
     assert!((mean - report.loss.expect("a loss")).abs() < 1e-5);
-    let right = found.predictions.iter().filter(|sample| sample.is_right()).count();
+    let right = found.predictions.iter().filter(SamplePrediction::is_right).count();
     assert_eq!(right as f64 / 22.0, report.top(1).expect("top-1"));
     let worst = found.predictions.worst(5);
     assert!(worst.len() == 5 && worst.windows(2).all(|pair| pair[0].loss >= pair[1].loss) && worst.iter().all(|sample| !sample.is_right()));
@@ -185,8 +186,17 @@ fn hostile_names_are_shown_and_never_run() {
     let report = metrics.report();
     let folder = tempfile::tempdir().expect("a folder");
     let explain = |image: &Rgb8Image, _: usize| Ok(image.clone());
-    let rows: Vec<SummaryRow> =
-        (1..4).map(|epoch| SummaryRow { epoch, step: epoch, values: vec![("train_loss".into(), 1.0 / epoch as f64)] }).collect();
+    let rows: Vec<SummaryRow> = (1..4)
+        .map(|epoch| SummaryRow {
+            epoch,
+            step: epoch,
+            values: vec![
+                ("train_loss".into(), 1.0 / epoch as f64),
+                ("validation_top1".into(), 20.0 * epoch as f64),
+                ("lr".into(), 0.1 / epoch as f64),
+            ],
+        })
+        .collect();
     let bad = [timburn_data::loader::BadFile { index: 3, name: HOSTILE[1].into(), reason: HOSTILE[0].into() }];
     let mut evidence = Evidence::of_report(HOSTILE[0], dataset.classes(), &report);
     evidence.predictions = Some(&predictions);
@@ -235,6 +245,10 @@ fn hostile_names_are_shown_and_never_run() {
     assert_eq!(evidence.write(folder.path()).expect("again"), path, "a second report replaces the first");
     assert_eq!(fs::read_to_string(&path).expect("readable"), html, "the same to the byte");
 
+    if let Some(pictures) = std::env::var_os("TIMBURN_PICTURES") {
+        evidence.write(Path::new(&pictures).join("hostile")).expect("written for a look");
+    }
+
     let mut reader = csv::Reader::from_path(folder.path().join("predictions.csv")).expect("CSV");
     assert_eq!(
         reader.headers().expect("a header").iter().take(8).collect::<Vec<_>>().join(" "),
@@ -269,7 +283,7 @@ fn wrong_ones_are_framed_and_marked() {
         assert!(sample.is_right() || center == [255; 3], "cross of {number}: {center:?}");
     }
     assert!(
-        predictions.spread(24).iter().any(|sample| sample.is_right()) && predictions.spread(24).iter().any(|sample| !sample.is_right())
+        predictions.spread(24).iter().any(SamplePrediction::is_right) && predictions.spread(24).iter().any(|sample| !sample.is_right())
     );
     let html = fs::read_to_string(folder.path().join("report.html")).expect("a page");
     let wrong = predictions.spread(24).iter().filter(|sample| !sample.is_right()).count() + predictions.worst(24).len();
@@ -323,7 +337,7 @@ fn nothing_to_show_is_a_page_too() {
     check_html(&html);
     let classes = Classes::new(vec!["a".into(), "b".into()]);
     let report = Metrics::new(2, &[1]).report();
-    let page = Evidence::of_report("empty", &classes, &report).page().expect("a page");
+    let page = Evidence::of_report("empty", &classes, &report).page();
     check_html(&page.html());
     let blocks = vec![Block::Table(Table::default()), Block::Tiles(Vec::new()), Block::List(Vec::new()), Block::Facts(Vec::new())];
     let section = Section { heading: String::new(), blocks };

@@ -69,13 +69,13 @@ pub fn contact_sheet(tiles: &[Tile], layout: &ContactSheet) -> Rgb8Image {
     sheet
 }
 
-/// The picture at the largest size that fits a square of `side` pixels, its aspect ratio kept. One that is smaller than half of that is
-/// enlarged by a whole factor, pixel by pixel.
+/// The picture at the largest size that fits a square of `side` pixels, its aspect ratio kept. A smaller one is enlarged by the
+/// largest whole factor, pixel by pixel: what was fitted once stays as it is.
 pub fn fit_square(image: &Rgb8Image, side: usize) -> Rgb8Image {
     let tile = side.max(1);
     let longer = image.width.max(image.height).max(1);
     let scaled = |side: usize| (side * tile / longer).clamp(1, tile);
-    if longer * 2 <= tile {
+    if longer <= tile {
         let factor = tile / longer;
         return resize(image, image.width * factor, image.height * factor, Interpolation::Nearest);
     }

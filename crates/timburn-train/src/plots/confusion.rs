@@ -9,8 +9,8 @@ use timburn_data::picture::font;
 /// Most classes that are readable in one picture.
 const MOST: usize = 30;
 
-/// A confusion matrix: rows are true classes, columns predicted ones. Beyond 30 classes, the 30 of the most frequent
-/// confusions: each of them is seen to be taken for another, or another for it.
+/// A confusion matrix: rows are true classes, columns predicted ones. Beyond 30 classes, up to 30 of the most frequent confusions: each of
+/// them is seen to be taken for another, or another for it. Where nothing was confused, the first 30.
 #[derive(Debug, Clone, Default)]
 pub struct ConfusionMatrix {
     /// What is shown.
@@ -36,10 +36,11 @@ impl ConfusionMatrix {
         let (left, top) = (46.0 + name_width, if shown.len() < self.classes.len() { 66.0 } else { 50.0 });
         let mut picture = Picture::new((left + side + 90.0).max(420.0), top + side + name_width + 56.0);
 
-        let subtitle = if shown.len() < self.classes.len() {
-            format!("the {} classes of the most frequent confusions, of {}", shown.len(), self.classes.len())
-        } else {
-            String::new()
+        let confused = shown.iter().any(|&truth| shown.iter().any(|&guess| truth != guess && self.count(truth, guess) > 0));
+        let subtitle = match (shown.len(), self.classes.len()) {
+            (some, all) if some == all => String::new(),
+            (some, all) if confused => format!("the {some} classes of the most frequent confusions, of {all}"),
+            (some, all) => format!("no confusions; the first {some} of {all} classes"),
         };
         picture.title(&font::fit(&self.title, 17.0, picture.width - 32.0), &subtitle);
 
@@ -118,12 +119,15 @@ impl ConfusionMatrix {
             }
             pairs.sort_by_key(|&(count, truth, guess)| (Reverse(count), truth, guess));
             let mut chosen = BTreeSet::new();
-            // The first classes fill up where there are not enough confusions.
-            for pair in pairs.into_iter().map(|(_, truth, guess)| [truth, guess]).chain(shown.iter().map(|&class| [class; 2])) {
+            for pair in pairs.into_iter().map(|(_, truth, guess)| [truth, guess]) {
                 let new = BTreeSet::from(pair).difference(&chosen).count();
                 if chosen.len() + new <= MOST {
                     chosen.extend(pair);
                 }
+            }
+            if chosen.is_empty() {
+                shown.truncate(MOST);
+                return shown;
             }
             shown = chosen.into_iter().collect();
         }
@@ -151,6 +155,9 @@ mod tests {
         // 30 classes of as many confusions, not 30 of which the others are missing.
         let svg = matrix.picture().svg();
         assert_eq!(svg.matches(">9<").count(), 15, "each of the 15 pairs is seen");
+        let right = (0..40usize).map(|class| (0..40).map(|guess| u64::from(class == guess)).collect()).collect();
+        let right = ConfusionMatrix { classes: (0..40).map(|class| class.to_string()).collect(), counts: right, ..Default::default() };
+        assert!(right.picture().svg().contains("no confusions; the first 30 of 40 classes"));
         // Rows that are missing are no reason to panic.
         ConfusionMatrix { classes: vec!["a".into(), "b".into()], counts: vec![vec![1]], normalised: true, ..Default::default() }.picture();
         ConfusionMatrix::default().picture();

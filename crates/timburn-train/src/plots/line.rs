@@ -193,11 +193,16 @@ impl LineChart {
     }
 }
 
-/// An axis from the first to the last value, as time wants it; the logarithmic one is narrow as it is.
+/// An axis from the first to the last value, as time wants it; between whole values, epochs or steps, there are no ticks. The logarithmic one
+/// is narrow as it is.
 fn tight(axis: Axis, values: impl Iterator<Item = f64> + Clone, log: bool) -> Axis {
     let low = values.clone().fold(f64::INFINITY, f64::min);
-    let high = values.fold(f64::NEG_INFINITY, f64::max);
-    if log || low >= high || !(high - low).is_finite() { axis } else { Axis::fixed(low, high, 8.0) }
+    let high = values.clone().fold(f64::NEG_INFINITY, f64::max);
+    let whole = values.into_iter().all(|value| value.fract() == 0.0);
+    if log || low >= high || !(high - low).is_finite() {
+        return axis;
+    }
+    Axis::fixed(low, high, if whole { 8f64.min(high - low) } else { 8.0 })
 }
 
 /// Of all points in one column of pixels, first, lowest, highest and last: the drawn curve is the same.

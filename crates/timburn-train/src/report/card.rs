@@ -9,6 +9,8 @@ use timburn_core::{Classes, Error, Preprocessing, Result};
 use super::interval::wilson;
 use crate::metrics::Report;
 
+/// Most class names that stand open.
+const FEW: usize = 50;
 /// Most class names listed.
 const NAMES: usize = 1000;
 
@@ -63,7 +65,11 @@ impl ModelCard {
         details.push(("Licence".to_owned(), self.licence.clone().unwrap_or_else(|| "not stated".into())));
         details.push(("Library".to_owned(), format!("timburn {}", env!("CARGO_PKG_VERSION"))));
         table(&mut out, ["", ""], &details);
-        let _ = writeln!(out, "\n{} classes, in the order of the outputs:\n\n{}", classes.len(), names(classes));
+        let summary = format!("{} classes, in the order of the outputs", classes.len());
+        let _ = match classes.len() {
+            0..=FEW => writeln!(out, "\n{summary}:\n\n{}", names(classes)),
+            _ => writeln!(out, "\n<details><summary>{summary}</summary>\n\n{}\n\n</details>", names(classes)),
+        };
 
         out.push_str("\n## Uses\n\n");
         list(&mut out, &self.intended_use, "Intended use was not stated.");
@@ -95,8 +101,10 @@ impl ModelCard {
         out.push_str("\n## Evaluation\n\n");
         let on = if self.evaluated_on.is_empty() { "a data set that was not named".to_owned() } else { text(&self.evaluated_on) };
         let _ = writeln!(out, "On {on}, {} samples.\n", report.samples);
-        let rows: Vec<(String, String)> =
-            metrics(report).into_iter().map(|(_, name, value, note)| (name, format!("{value}{note}"))).collect();
+        let rows: Vec<(String, String)> = metrics(report)
+            .into_iter()
+            .map(|(_, name, value, note)| (name.trim_end_matches(", %").to_owned(), format!("{value}{note}")))
+            .collect();
         table(&mut out, ["Metric", "Value"], &rows);
         if !self.hashes.is_empty() {
             out.push_str("\n## Files\n\n");
@@ -257,7 +265,7 @@ mod tests {
         {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
-        assert!(text.contains("| Top-1 accuracy, % | 66.67 % (95 % interval 20.77 % to 93.85 %) |"), "{text}");
+        assert!(text.contains("| Top-1 accuracy | 66.67 % (95 % interval 20.77 % to 93.85 %) |"), "{text}");
         assert!(text.contains("      value: 66.67\n"), "{text}");
         assert!(text.contains("Intended use was not stated.") && text.contains("The training data was not described."), "{text}");
     }

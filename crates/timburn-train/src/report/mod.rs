@@ -133,7 +133,7 @@ impl<'a> Evidence<'a> {
     /// replaced, each whole or not at all; the page comes last.
     ///
     /// # Errors
-    /// [`Error::Io`]; those of [`grad_cam`](Self::grad_cam). Pictures that cannot be read are left out and logged.
+    /// [`Error::Io`]. Pictures that cannot be read or explained are left out and logged: they must not cost the rest of the report.
     pub fn write(&self, folder: impl AsRef<Path>) -> Result<PathBuf> {
         let folder = folder.as_ref();
         let plots = folder.join("plots");
@@ -141,7 +141,7 @@ impl<'a> Evidence<'a> {
         if let Some(predictions) = self.predictions {
             predictions.write_csv(folder.join("predictions.csv"))?;
         }
-        let content = self.content()?;
+        let content = self.content();
         for (stem, picture) in content.curves.iter().chain(&content.charts).chain(content.map.iter().map(|(picture, _)| picture)) {
             picture.save(plots.join(stem))?;
         }
@@ -162,21 +162,18 @@ impl<'a> Evidence<'a> {
     }
 
     /// The page alone.
-    ///
-    /// # Errors
-    /// Those of [`grad_cam`](Self::grad_cam).
-    pub fn page(&self) -> Result<ReportPage> {
-        Ok(sections::page(self, &self.content()?))
+    pub fn page(&self) -> ReportPage {
+        sections::page(self, &self.content())
     }
 
-    fn content(&self) -> Result<Content> {
+    fn content(&self) -> Content {
         let curves = summary_charts(self.summary).into_iter().map(|(stem, chart)| (stem, chart.picture())).collect();
         let map = self.features.filter(|features| features.len() > 2).map(|features| {
             let chart = embedding_map(features, self.classes);
             (("embedding", chart.picture()), chart.subtitle)
         });
         let mut content = Content { curves, charts: evaluation_charts(self.report, self.classes), map, ..Content::default() };
-        let Some(predictions) = self.predictions else { return Ok(content) };
+        let Some(predictions) = self.predictions else { return content };
         let (spread, mistakes) = (predictions.spread(SPREAD), predictions.worst(MISTAKES));
         let one = |sample: &SamplePrediction<'_>| {
             let image = tiles::picture(predictions, sample.index, &self.decode)?;
@@ -191,11 +188,13 @@ impl<'a> Evidence<'a> {
             let right = (0..count).filter_map(|part| right.get((2 * part + 1) * right.len() / (2 * count)).copied());
             for sample in mistakes.iter().take(EXPLAINED).chain(right) {
                 let Some(image) = tiles::picture(predictions, sample.index, &self.decode) else { continue };
-                let overlay = explain(&image, sample.predicted())?;
-                content.explained.push(Shown::new(predictions, sample, self.classes, &overlay));
+                match explain(&image, sample.predicted()) {
+                    Ok(overlay) => content.explained.push(Shown::new(predictions, sample, self.classes, &overlay)),
+                    Err(error) => log::warn!("not explained in the report: {}: {error}", predictions.dataset().name(sample.index)),
+                }
             }
         }
-        Ok(content)
+        content
     }
 }
 
