@@ -6,55 +6,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use timburn::burn::module::Module;
-use timburn::burn::tensor::activation::log_softmax;
-use timburn::burn::tensor::{Device, Tensor};
 use timburn::core::seed::Draws;
 use timburn::data::loader::{Normalization, Sampling};
 use timburn::data::picture::write_png;
 use timburn::data::transform::presets;
 use timburn::data::{DecodeOptions, Rgb8Image, decode_bytes};
-use timburn::infer::GradCam;
-use timburn::models::{ImageModel, Model, Stage};
+use timburn::infer::{Compiled, GradCam};
 use timburn::train::recipe::TestTime;
 use timburn::train::report::{Evidence, environment_facts};
 use timburn::train::run::Environment;
-use timburn::train::{Evaluator, Loss, LossConfig, Precision};
+use timburn::train::{Evaluator, Grouped, Loss, LossConfig, Precision};
 use timburn::{Dataset, ImageFolder, Loader, LoaderOptions, Pipeline};
 
 /// ImageNet's cats: tabby, tiger cat, Persian, Siamese, Egyptian.
 const CATS: std::ops::Range<usize> = 281..286;
-
-#[derive(Module, Debug)]
-struct CatOrNot {
-    imagenet: Model,
-}
-
-impl ImageModel for CatOrNot {
-    fn stages(&self) -> Vec<Stage> {
-        self.imagenet.stages()
-    }
-    fn forward_stage(&self, index: usize, input: Tensor<4>) -> Tensor<4> {
-        self.imagenet.forward_stage(index, input)
-    }
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        let probabilities = log_softmax(self.imagenet.forward_head(features), 1).exp();
-        let cat = probabilities.narrow(1, CATS.start, CATS.len()).sum_dim(1).clamp(1e-6, 1.0 - 1e-6);
-        Tensor::cat(vec![cat.clone(), -cat + 1.0], 1).log()
-    }
-    fn num_features(&self) -> usize {
-        self.imagenet.num_features()
-    }
-    fn num_classes(&self) -> usize {
-        2
-    }
-    fn head_keys(&self) -> Vec<String> {
-        self.imagenet.head_keys()
-    }
-    fn reset_classifier(self, _: usize, _: u64, _: &Device) -> Self {
-        self
-    }
-}
 
 fn main() -> timburn::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -64,7 +29,8 @@ fn main() -> timburn::Result<()> {
 
     let device = timburn::open_device("auto")?;
     let bundle = timburn::weights::embedded()?;
-    let model = CatOrNot { imagenet: bundle.load(&device)? };
+    let other = (0..1000).filter(|class| !CATS.contains(class)).collect();
+    let model = Grouped::new(Compiled::new(bundle.load(&device)?, &device)?, vec![CATS.collect(), other])?;
     let data = Arc::new(ImageFolder::open(&folder)?.per_class(100, 0));
     let options = LoaderOptions { batch_size: 20, sampling: Sampling::Sequential, ..LoaderOptions::default() };
     let loader = Loader::new(data.clone(), Arc::new(bundle.preprocessing.clone()), options)?;

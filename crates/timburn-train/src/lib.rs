@@ -40,7 +40,7 @@
 
 pub mod checkpoint;
 pub mod ema;
-pub mod features;
+pub mod feature_sample;
 mod freeze;
 pub mod gradients;
 mod grouped;
@@ -62,7 +62,7 @@ pub mod transfer;
 
 pub use checkpoint::{Checkpoint, CheckpointStore};
 pub use ema::{Ema, EmaConfig};
-pub use features::Features;
+pub use feature_sample::FeatureSample;
 pub use freeze::{FreezePlan, FreezeStep, freeze_until};
 pub use gradients::{Accumulator, Clip, ParameterGradients};
 pub use grouped::Grouped;

@@ -8,7 +8,7 @@ use timburn_core::{Error, Result};
 use timburn_data::DynDataset;
 use timburn_data::loader::BadFile;
 
-use crate::features::Features;
+use crate::feature_sample::FeatureSample;
 use crate::metrics::Report;
 
 /// A score with what it was computed from; [`Evaluator::examine`](crate::Evaluator::examine) makes it in one pass.
@@ -19,7 +19,7 @@ pub struct Examination {
     /// What the model said of every sample; the five most probable classes of each.
     pub predictions: Predictions,
     /// Pooled features of some samples, where they were asked for.
-    pub features: Option<Features>,
+    pub features: Option<FeatureSample>,
     /// Pictures that could not be used: the score does not count them.
     pub bad: Vec<BadFile>,
 }

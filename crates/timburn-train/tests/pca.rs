@@ -4,7 +4,7 @@
 mod common;
 
 use common::{floats, golden, relative_error, unit};
-use timburn_train::Features;
+use timburn_train::FeatureSample;
 
 #[test]
 fn components_are_numpys() {
@@ -12,7 +12,7 @@ fn components_are_numpys() {
         let number = |key: &str| case[key].as_u64().expect("a number") as usize;
         let (samples, width) = (number("samples"), number("features"));
         let unit: Vec<f32> = unit(&format!("pca.{name}"), samples * width).collect();
-        let mut features = Features::new(width);
+        let mut features = FeatureSample::new(width);
         for (sample, row) in unit.chunks(width).enumerate() {
             let spread = |(at, u): (usize, &f32)| (f64::from(*u) * (1.0 / (at + 1) as f64) + at as f64 * 0.25) as f32;
             let row: Vec<f32> = row.iter().enumerate().map(spread).collect();

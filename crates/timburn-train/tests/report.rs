@@ -19,7 +19,7 @@ use timburn_train::predictions::SamplePrediction;
 use timburn_train::recipe::TestTime;
 use timburn_train::report::{Block, Evidence, KeyNumber, ModelCard, ReportPage, Section, Table};
 use timburn_train::run::{Environment, SummaryRow};
-use timburn_train::{Evaluator, Features, Loss, LossConfig, Metrics, Precision, Predictions};
+use timburn_train::{Evaluator, FeatureSample, Loss, LossConfig, Metrics, Precision, Predictions};
 
 /// Pictures made of their index.
 struct Made {
@@ -166,11 +166,12 @@ const HOSTILE: [&str; 4] = [
 ];
 
 /// A set of hostile names, and random predictions on it.
-fn hostile() -> (DynDataset, Metrics, Predictions, Features) {
+fn hostile() -> (DynDataset, Metrics, Predictions, FeatureSample) {
     let mut made = Made::new(&HOSTILE, 40, 24);
     made.names.iter_mut().enumerate().for_each(|(index, name)| *name = format!("{}/{index}\".png", HOSTILE[index % 4]));
     let dataset: DynDataset = Arc::new(made);
-    let (mut metrics, mut predictions, mut features) = (Metrics::new(4, &[1]), Predictions::new(Arc::clone(&dataset), 5), Features::new(3));
+    let (mut metrics, mut predictions, mut features) =
+        (Metrics::new(4, &[1]), Predictions::new(Arc::clone(&dataset), 5), FeatureSample::new(3));
     for index in 0..40 {
         let logits: Vec<f32> = unit(&format!("logits {index}"), 4).map(|u| 4.0 * u).collect();
         metrics.add(&logits, &[dataset.label(index)]).expect("added");
@@ -300,7 +301,7 @@ fn a_thousand_classes_and_fifty_thousand_samples_stay_small() {
     made.names = (0..50_000).map(|index| format!("val/{index}.JPEG")).collect();
     let dataset: DynDataset = Arc::new(made);
     let (mut metrics, mut predictions, mut features) =
-        (Metrics::new(1000, &[1, 5]), Predictions::new(Arc::clone(&dataset), 5), Features::new(64));
+        (Metrics::new(1000, &[1, 5]), Predictions::new(Arc::clone(&dataset), 5), FeatureSample::new(64));
     let mut logits = vec![0f32; 1000];
     for index in 0..50_000 {
         let label = dataset.label(index);

@@ -3,7 +3,7 @@
 use timburn_core::Classes;
 
 use super::{BarChart, Bin, ConfusionMatrix, Picture, ReliabilityDiagram, ScatterPlot};
-use crate::features::Features;
+use crate::feature_sample::FeatureSample;
 use crate::metrics::Report;
 
 /// Charts of a report with the stem of a file name for each: `confusion` (counts), `confusion_normalised` (per cent of each class), `classes`
@@ -35,7 +35,7 @@ pub fn evaluation_charts(report: &Report, classes: &Classes) -> Vec<(&'static st
 }
 
 /// Samples on the two principal components of their features, by true class.
-pub fn embedding_map(features: &Features, classes: &Classes) -> ScatterPlot {
+pub fn embedding_map(features: &FeatureSample, classes: &Classes) -> ScatterPlot {
     let map = features.principal_components();
     let percent = map.explained.map(|share| 100.0 * share);
     ScatterPlot {

@@ -28,7 +28,7 @@ pub use card::ModelCard;
 pub use interval::wilson;
 pub use page::{Block, KeyNumber, ReportPage, Section, Table, Tile, TileImage};
 
-use crate::features::Features;
+use crate::feature_sample::FeatureSample;
 use crate::metrics::Report;
 use crate::plots::{Picture, embedding_map, evaluation_charts, summary_charts};
 use crate::predictions::{Examination, Predictions, SamplePrediction};
@@ -70,7 +70,7 @@ pub struct Evidence<'a> {
     /// What was said of every sample.
     pub predictions: Option<&'a Predictions>,
     /// Features of samples, for a map of them.
-    pub features: Option<&'a Features>,
+    pub features: Option<&'a FeatureSample>,
     /// Pictures that could not be used.
     pub bad: &'a [BadFile],
     /// The run's epochs, for curves.

@@ -8,7 +8,7 @@ use timburn_data::loader::{BadFile, Batch, Loader, Normalization};
 use timburn_models::blocks::global_average_pool;
 use timburn_models::{ImageModel, autocast};
 
-use crate::features::Features;
+use crate::feature_sample::FeatureSample;
 use crate::loss::{Loss, Reduction, Targets};
 use crate::metrics::{Metrics, Report};
 use crate::precision::Precision;
@@ -40,7 +40,7 @@ const KEPT: usize = 5;
 struct Collection {
     predictions: Predictions,
     /// Made with the first batch, whose features say how many they are.
-    features: Option<Features>,
+    features: Option<FeatureSample>,
     /// Most samples whose features are kept; 0 for none.
     limit: usize,
     seen: usize,
@@ -62,7 +62,7 @@ impl Collection {
             let kept = self.limit >= self.total || share(self.seen + 1) > share(self.seen);
             self.seen += 1;
             if kept && let Some(values) = pooled.get(position * columns..(position + 1) * columns).filter(|values| !values.is_empty()) {
-                self.features.get_or_insert_with(|| Features::new(columns)).add(index, class, values)?;
+                self.features.get_or_insert_with(|| FeatureSample::new(columns)).add(index, class, values)?;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use timburn_data::DynDataset;
 use timburn_models::{ImageModel, Stage, StateDict, WeightTensor, load_state_dict, state_dict};
 
 use super::{Features, Probe};
-use crate::features::Features as FeatureSample;
+use crate::feature_sample::FeatureSample;
 use crate::freeze::freeze_until;
 use crate::loss::{Loss, LossConfig, Reduction, Targets};
 use crate::metrics::{Metrics, Report};

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use timburn_models::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, Linear, global_average_pool};
+use timburn_models::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, Linear};
 use timburn_models::{ImageModel, Stage};
 
 /// What a wholly white picture does to a [`Tiny`].
@@ -73,8 +73,8 @@ impl ImageModel for Tiny {
         Activation::Relu.forward(self.bn1.forward(self.conv1.forward(input + spoilt)))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.fc.forward(global_average_pool(features))
+    fn classify(&self, pooled: Tensor<2>) -> Tensor<2> {
+        self.fc.forward(pooled)
     }
 
     fn num_features(&self) -> usize {

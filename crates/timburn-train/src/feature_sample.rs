@@ -4,7 +4,7 @@ use timburn_core::{Error, Result};
 
 /// Pooled features of some samples of an evaluation.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Features {
+pub struct FeatureSample {
     width: usize,
     values: Vec<f32>,
     /// Index in the data set of each sample.
@@ -13,7 +13,7 @@ pub struct Features {
     pub classes: Vec<usize>,
 }
 
-impl Features {
+impl FeatureSample {
     /// None yet, of `width` values a sample.
     pub fn new(width: usize) -> Self {
         Self { width, ..Self::default() }
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn degenerate_features_have_a_map_too() {
         let map = |rows: &[&[f32]]| {
-            let mut features = Features::new(rows.first().map_or(3, |row| row.len()));
+            let mut features = FeatureSample::new(rows.first().map_or(3, |row| row.len()));
             rows.iter().enumerate().for_each(|(index, row)| features.add(index, 0, row).unwrap());
             features.principal_components()
         };
@@ -250,7 +250,7 @@ mod tests {
         assert!(line.points.iter().zip([-5.0, 0.0, 5.0]).all(|(point, at)| (point[0] - at).abs() < 1e-9 && point[1].abs() < 1e-9));
         let one_wide = map(&[&[1.0], &[2.0], &[4.0]]);
         assert!((one_wide.explained[0] - 1.0).abs() < 1e-12);
-        let mut features = Features::new(2);
+        let mut features = FeatureSample::new(2);
         assert!(features.add(0, 0, &[1.0]).is_err() && features.add(0, 0, &[1.0, f32::NAN]).is_err() && features.is_empty());
     }
 }
