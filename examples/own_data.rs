@@ -1,26 +1,12 @@
 //! A data set of one's own, trained on like any other: `cargo run --release --example own_data`
 //!
-//! The data set is `rotations/mod.rs`.
+//! The data set is `rotations/mod.rs`, the recipe beside it.
 
 mod rotations;
 
 use rotations::Rotations;
 use timburn::train::trainer::EpochEvent;
 use timburn::{Dataset, ModelOptions, Recipe, TrainData, Trainer, create, open_device};
-
-const RECIPE: &str = r#"
-[train]
-epochs = 8
-batch_size = 32
-lr = 0.1
-
-[augment]
-train = [{ op = "random_crop", size = 32, padding = 2 }]
-evaluation = [{ op = "resize", size = 32 }, { op = "center_crop", size = 32 }, "normalize"]
-
-[schedule]
-chain = [{ curve = { name = "one_cycle" } }]
-"#;
 
 /// What is told while it trains; every method has an empty default.
 struct Log;
@@ -35,7 +21,7 @@ impl timburn::train::Observer for Log {
 
 fn main() -> timburn::Result<()> {
     let device = open_device("auto")?;
-    let recipe = Recipe::from_toml(RECIPE)?;
+    let recipe = Recipe::from_toml(include_str!("rotations/recipe.toml"))?;
     let data = TrainData::new(&recipe, Rotations::new(640)?.split(0.8, 0)?)?;
     let model = create("resnet20", &ModelOptions::classes(4), &device)?;
     Trainer::new(recipe, model, data, &device)?.fit(&mut Log)?;

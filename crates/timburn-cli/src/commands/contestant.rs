@@ -85,6 +85,11 @@ impl Contestant {
         };
         let bundle = resolve(model, weights, &HubOptions::from_env(), &progress)?;
         progress.clear();
+        Self::of(name, bundle, device)
+    }
+
+    /// The model of a bundle that is at hand.
+    pub(super) fn of(name: &str, bundle: Bundle, device: &Device) -> Result<Self> {
         let device = device.clone().without_autodiff();
         let model = Compiled::new(bundle.load(&device)?, &device)?;
         Ok(Self { name: name.to_owned(), bundle, model })

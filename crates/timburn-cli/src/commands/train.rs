@@ -7,15 +7,18 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use timburn_core::{Classes, Error, Preprocessing, Result, open_device};
+use timburn_core::{Error, Preprocessing, Result, open_device};
+use timburn_data::{Dataset, DynDataset};
 use timburn_models::state_dict::parameters;
 use timburn_models::{Model, create, trainable_parameters};
 use timburn_train::recipe::Document;
+use timburn_train::report::{Evidence, environment_facts};
 use timburn_train::run::{Environment, Overwrite};
 use timburn_train::trainer::{EndEvent, Ending, EpochEvent, EvaluationEvent, StepEvent};
 use timburn_train::{CheckpointStore, Observer, Outcome, Recipe, Recorder, RunFolder, StopFlag, TrainData, Trainer};
 use timburn_weights::{Bundle, HubOptions, ModelSpec, resolve};
 
+use super::contestant::Contestant;
 use crate::output::{self, DownloadBar};
 
 /// The recipes that are part of the program, by name.
@@ -107,18 +110,17 @@ impl Train {
             return self.describe(&recipe, &data, &model);
         }
 
-        let classes = data.classes().clone();
-        let scores_on_test = data.scores_on_test;
-        // Before the folder: what does not fit together leaves nothing behind.
-        let trainer = Trainer::new(recipe.clone(), model, data, &device)?;
         let environment = Environment::collect(&self.device);
+        let run = Run { device, environment, validation: data.validation().clone(), scores_on_test: data.scores_on_test };
+        // Before the folder: what does not fit together leaves nothing behind.
+        let trainer = Trainer::new(recipe.clone(), model, data, &run.device)?;
         let folder = match &self.resume {
-            Some(folder) => RunFolder::resume(folder, &environment)?,
+            Some(folder) => RunFolder::resume(folder, &run.environment)?,
             None => RunFolder::create(
                 self.output.clone().unwrap_or_else(|| unused(&name)),
                 Overwrite::Refuse,
                 &recipe.to_toml()?,
-                &environment,
+                &run.environment,
             )?,
         };
         let path = folder.path().to_owned();
@@ -127,9 +129,9 @@ impl Train {
         let store = CheckpointStore::open(folder.checkpoints(), recipe.checkpoints.keep_last)?;
         let trainer = trainer.with_checkpoints(store)?.with_stop(stop);
         let resumed_at = self.resume.as_ref().map(|_| trainer.step());
-        let recorder = Recorder::new(folder, classes.clone(), resumed_at)?;
+        let recorder = Recorder::new(folder, run.validation.classes().clone(), resumed_at)?;
         if !self.quiet && !self.json {
-            let note = if scores_on_test { "; scores are of the test set, for want of a validation set" } else { "" };
+            let note = if run.scores_on_test { "; scores are of the test set, for want of a validation set" } else { "" };
             output::note(&format!("{}{note}", path.display()));
         }
         let mut watch = (recorder, Screen::new(&recipe, self.json, self.quiet));
@@ -139,7 +141,7 @@ impl Train {
             Err(error) if self.resume.is_none() => return Err(discarded(watch.0, error)),
             outcome => outcome?,
         };
-        self.finish(&recipe, &classes, &path, &outcome)?;
+        self.finish(&recipe, &run, watch.0.folder(), &outcome)?;
         Ok(match (outcome.ending, signal.load(Ordering::Relaxed)) {
             (Ending::Interrupted, signal) => 128 + signal as u8,
             _ => 0,
@@ -175,7 +177,9 @@ impl Train {
     }
 
     /// Writes the best model as a bundle and says how it went.
-    fn finish(&self, recipe: &Recipe, classes: &Classes, path: &Path, outcome: &Outcome<Model>) -> Result<()> {
+    fn finish(&self, recipe: &Recipe, run: &Run, folder: &RunFolder, outcome: &Outcome<Model>) -> Result<()> {
+        let path = folder.path();
+        let classes = run.validation.classes();
         if outcome.ending == Ending::Interrupted {
             if !self.json {
                 output::note(&format!("stopped at step {}; go on with: timburn train --resume {}", outcome.step, path.display()));
@@ -183,13 +187,7 @@ impl Train {
             return Ok(());
         }
         let Some(section) = &recipe.model else { return Ok(()) };
-        let weights = match &outcome.best_checkpoint {
-            Some(best) => {
-                let mut groups = timburn_train::Checkpoint::load(best)?.groups;
-                groups.remove("ema").or_else(|| groups.remove("model")).unwrap_or_default()
-            }
-            None => timburn_models::state_dict(&outcome.model),
-        };
+        let weights = outcome.best_weights()?.unwrap_or_else(|| timburn_models::state_dict(&outcome.model));
         let architecture = section.name.split('.').next().unwrap_or_default().to_owned();
         let options = timburn_models::ModelOptions { classes: Some(section.outputs(classes.len())), ..section.options.clone() };
         let mut card = timburn_weights::Card { recipe: serde_json::to_value(recipe).unwrap_or_default(), ..Default::default() };
@@ -203,13 +201,41 @@ impl Train {
         };
         let file = path.join("model.timburn");
         bundle.save(&file, timburn_weights::Precision::F32)?;
+        let page = self.report(recipe, run, folder, bundle)?;
         if !self.json && !self.quiet {
             let best =
                 outcome.best.map_or_else(String::new, |best| format!(", best {} {:.2} %", recipe.checkpoints.best.name(), 100.0 * best));
-            output::results(|out| writeln!(out, "{}{best}", file.display()))?;
+            output::results(|out| writeln!(out, "{}{best}\n{}", file.display(), page.display()))?;
         }
         Ok(())
     }
+
+    /// One page about the run, the score that of the bundle on the validation set.
+    fn report(&self, recipe: &Recipe, run: &Run, folder: &RunFolder, bundle: Bundle) -> Result<PathBuf> {
+        let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let contestant = Contestant::of(&name, bundle, &run.device)?;
+        let sitting = contestant.sit(&run.validation, None)?;
+        let batch = if recipe.evaluation.batch_size == 0 { recipe.train.batch_size } else { recipe.evaluation.batch_size };
+        let found = contestant.examine(&sitting, batch, true, &run.device, self.quiet || self.json)?;
+        let explain = contestant.explain(&sitting, &run.device)?;
+        let summary = folder.summary()?;
+        let mut evidence = Evidence::new(name, &sitting.classes, &found);
+        let set = if run.scores_on_test { "test set, which also chose the best checkpoint" } else { "validation set" };
+        evidence.lead = format!("{} The score is that of the best checkpoint on the {set}.", recipe.description.trim());
+        evidence.summary = &summary;
+        evidence.grad_cam = Some(&explain);
+        evidence.facts = environment_facts(&run.environment);
+        evidence.recipe = Some(recipe.to_toml()?);
+        evidence.write(folder.path())
+    }
+}
+
+/// What a run's report needs beside its folder.
+struct Run {
+    device: timburn_core::device::Device,
+    environment: Environment,
+    validation: DynDataset,
+    scores_on_test: bool,
 }
 
 /// The recipe of that file or name with the command line's values, and its own name.
