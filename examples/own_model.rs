@@ -23,16 +23,16 @@ impl Tiny {
     fn new(classes: usize, device: &Device) -> Self {
         let builder = Builder::new(device, 0);
         Self {
-            conv1: Conv2dConfig::new(3, 16, 3).stride(2).build(&builder),
-            bn1: BatchNorm2d::new(16, 1e-5, 1.0, &builder),
-            fc: Classifier::linear(16, classes, &builder),
+            conv1: Conv2dConfig::new(3, 64, 5).stride(2).build(&builder),
+            bn1: BatchNorm2d::new(64, 1e-5, 1.0, &builder),
+            fc: Classifier::linear(64, classes, &builder),
         }
     }
 }
 
 impl ImageModel for Tiny {
     fn stages(&self) -> Vec<Stage> {
-        vec![Stage { name: "stem".into(), keys: vec!["conv1".into(), "bn1".into()], channels: 16, reduction: 2 }]
+        vec![Stage { name: "stem".into(), keys: vec!["conv1".into(), "bn1".into()], channels: 64, reduction: 2 }]
     }
 
     fn forward_stage(&self, index: usize, input: Tensor<4>) -> Tensor<4> {
@@ -66,8 +66,7 @@ fn main() -> timburn::Result<()> {
     println!("{} trainable parameters in {} tensors", trainable_parameters(&model), parameters(&model).len());
 
     // The trainer asks for the contract alone.
-    let mut recipe = Recipe::from_toml(include_str!("rotations/recipe.toml"))?;
-    recipe.train.epochs = 3;
+    let recipe = Recipe::from_toml(include_str!("rotations/recipe.toml"))?;
     let data = TrainData::new(&recipe, Rotations::new(640)?.split(0.8, 0)?)?;
     let outcome = Trainer::new(recipe, model, data, &device)?.fit(&mut ())?;
     let accuracy = outcome.report.and_then(|report| report.top(1)).unwrap_or_default();
