@@ -46,7 +46,7 @@ impl Plan {
             let &(channels, size) = shapes.get(step.input)?;
             shapes.push(match &step.op {
                 StepOp::Conv(conv) => {
-                    let (size, border) = conv.spec().plan(size)?;
+                    let (size, border) = conv.plan(size)?;
                     borders[step.input] = borders[step.input].max(border);
                     planar |= step.input == 0 && conv.planar();
                     (conv.spec().outputs, size)

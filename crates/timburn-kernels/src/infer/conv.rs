@@ -1,6 +1,7 @@
 use super::dense::Dense;
 use super::depthwise::Depthwise;
 use super::map::{Border, Map};
+use super::winograd::Winograd;
 use super::{View, ViewMut};
 use crate::Activation;
 
@@ -98,6 +99,7 @@ pub struct Conv {
 enum Method {
     Dense(Dense),
     Depthwise(Depthwise),
+    Winograd(Winograd),
 }
 
 /// Fewest input channels that are worth blocks; with fewer, the input is planar.
@@ -115,6 +117,8 @@ impl Conv {
         let planar = spec.groups == 1 && spec.inputs < BLOCKED && spec.stride <= 2;
         let method = if spec.is_depthwise() && !planar {
             Method::Depthwise(Depthwise::new(&spec, weight, bias))
+        } else if Winograd::suits(&spec) {
+            Method::Winograd(Winograd::new(&spec, weight, bias))
         } else {
             Method::Dense(Dense::new(&spec, planar, weight, bias))
         };
@@ -136,6 +140,7 @@ impl Conv {
         match &self.method {
             Method::Dense(dense) => dense.len(),
             Method::Depthwise(depthwise) => depthwise.len(),
+            Method::Winograd(winograd) => winograd.len(),
         }
     }
 
@@ -144,13 +149,23 @@ impl Conv {
         self.len() == 0
     }
 
-    /// Computes `images` images. The input's border is at least what [`ConvSpec::plan`] says, of zeros.
+    /// As [`ConvSpec::plan`], with the border that this way of computing the convolution needs: at least as wide.
+    pub fn plan(&self, size: [usize; 2]) -> Option<([usize; 2], Border)> {
+        let (size, border) = self.spec.plan(size)?;
+        let border = match &self.method {
+            Method::Winograd(winograd) => winograd.border(size, border),
+            _ => border,
+        };
+        Some((size, border))
+    }
+
+    /// Computes `images` images. The input's border is at least what [`plan`](Self::plan) says, of zeros.
     ///
     /// # Panics
     /// When maps or lengths do not fit the convolution.
     pub fn run(&self, images: usize, input: View<'_>, output: ViewMut<'_>, epilogue: Epilogue<'_>) {
         let spec = &self.spec;
-        let Some((size, border)) = spec.plan([input.map.height, input.map.width]) else { panic_on_maps(spec, input.map) };
+        let Some((size, border)) = self.plan([input.map.height, input.map.width]) else { panic_on_maps(spec, input.map) };
         let fits = |map: &Map, channels: usize, size: [usize; 2], len: usize| {
             map.channels == channels && [map.height, map.width] == size && len >= map.len(images)
         };
@@ -169,6 +184,7 @@ impl Conv {
         match &self.method {
             Method::Dense(dense) => dense.run(&job, output.values),
             Method::Depthwise(depthwise) => depthwise.run(&job, output.values),
+            Method::Winograd(winograd) => winograd.run(&job, output.values),
         }
     }
 }

@@ -28,8 +28,9 @@ pub(super) struct Dense {
     weights: Buffer,
     /// `[output blocks][lanes]`.
     bias: Buffer,
-    /// Channels of an input block.
+    /// Channels of an input block, and of the last.
     depth: usize,
+    last: usize,
     planar: bool,
 }
 
@@ -44,7 +45,7 @@ struct Panel {
 
 /// Tiles of one shape side by side in the output.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+pub(super) struct Span {
     row: usize,
     column: usize,
     rows: usize,
@@ -90,11 +91,52 @@ impl Dense {
         }
         let mut padded = Buffer::zeros(blocks * lanes);
         padded[..bias.len()].copy_from_slice(bias);
-        Self { panels, weights: packed, bias: padded, depth, planar }
+        Self { panels, weights: packed, bias: padded, depth, last: (spec.inputs - 1) % depth + 1, planar }
     }
 
     pub(super) fn len(&self) -> usize {
         self.weights.len() + self.bias.len()
+    }
+
+    /// A pointwise convolution of `pixels` pixels of all blocks, `[blocks][pixels][lanes]` on both sides, without bias. `cover` covers them.
+    ///
+    /// # Safety
+    /// Input and output have that many values, and the output is the caller's to write.
+    pub(super) unsafe fn multiply(&self, cover: &[Span], pixels: usize, input: *const f32, output: *mut f32) {
+        let lanes = vector_lanes();
+        for panel in &self.panels {
+            let per_block = self.depth * panel.blocks * lanes;
+            let weights = &self.weights[panel.weights..];
+            let len = panel.inputs.len() * per_block;
+            let lines = (self.depth * panel.blocks * lanes).div_ceil(LINE).div_ceil(pixels.div_ceil(most_pixels()).max(1));
+            let mut ahead = weights.as_ptr().wrapping_add(len);
+            let stop = ahead.wrapping_add(len);
+            for span in cover {
+                let Some(run) = kernel(1, span.columns, panel.blocks, 1, false) else { continue };
+                let tiles = Tiles {
+                    count: span.count,
+                    // SAFETY: a pixel of the input.
+                    input: unsafe { input.add(span.column * lanes) },
+                    input_row: 0,
+                    input_block: pixels * lanes,
+                    blocks: panel.inputs.len(),
+                    depth: [self.depth, self.last],
+                    taps: &[0],
+                    weights: weights.as_ptr(),
+                    ahead,
+                    ahead_lines: if ahead < stop { lines } else { 0 },
+                    bias: Some(self.bias[panel.first * lanes..].as_ptr()),
+                    // SAFETY: a pixel of the output.
+                    output: unsafe { output.add((panel.first * pixels + span.column) * lanes) },
+                    output_row: 0,
+                    output_block: pixels * lanes,
+                    finish: None,
+                };
+                ahead = ahead.wrapping_add(span.count * panel.inputs.len() * lines * LINE);
+                // SAFETY: as the caller promises.
+                unsafe { run(&tiles) };
+            }
+        }
     }
 
     pub(super) fn run(&self, job: &Job<'_>, output: &mut [f32]) {
@@ -184,6 +226,22 @@ fn is_flat(job: &Job<'_>) -> bool {
     job.spec.kernel == [1, 1] && job.spec.stride == 1 && bare(job.input.map) && bare(job.output) && residual
 }
 
+/// Covers a row with tiles as evenly as possible: a last tile of few pixels would wait for its sums.
+pub(super) fn cover(width: usize) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut column = 0;
+    while column < width {
+        let left = width - column;
+        let tiles = left.div_ceil(most_pixels());
+        let columns = left.div_ceil(tiles);
+        let count = if left.is_multiple_of(tiles) { tiles } else { left - (columns - 1) * tiles };
+        let count = count.min(SPAN);
+        spans.push(Span { row: 0, column, rows: 1, columns, count });
+        column += columns * count;
+    }
+    spans
+}
+
 /// Covers an output plane with tiles.
 fn spans(job: &Job<'_>, planar: bool) -> Vec<Span> {
     let (height, width) = if is_flat(job) { (1, job.output.height * job.output.width) } else { (job.output.height, job.output.width) };
@@ -193,24 +251,21 @@ fn spans(job: &Job<'_>, planar: bool) -> Vec<Span> {
     while row < height {
         let two = !planar && row + 1 < height && (2..=most / 2).contains(&width);
         let rows = if two { 2 } else { 1 };
-        let mut column = 0;
-        while column < width {
-            let left = width - column;
-            let (columns, count) = if planar {
+        if job.spec.stride > 2 {
+            // Single pixels: there is no kernel for several at this distance.
+            spans.extend((0..width).map(|column| Span { row, column, rows, columns: 1, count: 1 }));
+        } else if planar {
+            let mut column = 0;
+            while column < width {
                 // Only even numbers of columns have kernels.
-                let columns = left.min(most);
+                let columns = (width - column).min(most);
                 let columns = if columns > 1 { columns & !1 } else { 1 };
-                (columns, left / columns)
-            } else {
-                // As evenly as possible: a last tile of few pixels would wait for its sums.
-                let tiles = left.div_ceil(most);
-                let columns = left.div_ceil(tiles);
-                (columns, if left.is_multiple_of(tiles) { tiles } else { left - (columns - 1) * tiles })
-            };
-            // Tiles of a stride that has no kernel are single pixels.
-            let count = if job.spec.stride > 2 { 1 } else { count.min(SPAN) };
-            spans.push(Span { row, column, rows, columns, count });
-            column += columns * count;
+                let count = ((width - column) / columns).min(SPAN);
+                spans.push(Span { row, column, rows, columns, count });
+                column += columns * count;
+            }
+        } else {
+            spans.extend(cover(width).into_iter().map(|span| Span { row, rows, ..span }));
         }
         row += rows;
     }

@@ -14,6 +14,7 @@ mod depthwise;
 mod map;
 mod pool;
 mod tile;
+mod winograd;
 
 #[cfg(test)]
 mod tests;
