@@ -7,7 +7,7 @@ use timburn_core::Result;
 use timburn_kernels::Activation;
 use timburn_kernels::infer::{Conv, ConvSpec, Padding};
 use timburn_models::blocks;
-use timburn_models::graph::{FoldedConv, FoldedLinear, ModelGraph, Op};
+use timburn_models::graph::{FoldedConv, FoldedLinear, ModelGraph, Op, Value};
 
 use super::Graph;
 
@@ -50,7 +50,7 @@ pub(super) fn compile(graph: &ModelGraph<'_>) -> Result<Graph> {
         .map(|(layer, op)| Step {
             input: layer.input.index(),
             op,
-            residual: layer.residual.map(|value| value.index()),
+            residual: layer.residual.map(Value::index),
             activation: layer.activation,
         })
         .collect();

@@ -1,5 +1,9 @@
 //! Convolutions with one channel in a group: each channel is a lane.
-#![allow(clippy::needless_range_loop, reason = "whatever the compiler does not inline is compiled without the vector instructions")]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::assign_op_pattern,
+    reason = "whatever the compiler does not inline is compiled without the vector instructions"
+)]
 
 use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;

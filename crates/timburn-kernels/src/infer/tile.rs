@@ -1,7 +1,7 @@
 //! The innermost loops of a convolution: a tile of pixels and two blocks of output channels held in registers.
 //!
 //! Loops are over indices here, without closures: whatever the compiler does not inline is compiled without the vector instructions.
-#![allow(clippy::needless_range_loop, reason = "see above")]
+#![allow(clippy::needless_range_loop, clippy::assign_op_pattern, reason = "see above")]
 
 use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 
