@@ -51,6 +51,7 @@ impl Plan {
                     planar |= step.input == 0 && conv.planar();
                     (conv.spec().outputs, size)
                 }
+                StepOp::Expand([_, depthwise], _) => (depthwise.spec().outputs, depthwise.plan(size)?.0),
                 &StepOp::MaxPool { kernel, stride, padding } => {
                     let axis = |size: usize| Some((size + 2 * padding).checked_sub(kernel)? / stride + 1);
                     (channels, [axis(size[0])?, axis(size[1])?])

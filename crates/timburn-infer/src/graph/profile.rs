@@ -64,6 +64,13 @@ fn layer(step: &Step, plan: &Plan, index: usize, n: usize) -> LayerTime {
             let groups = if spec.groups == 1 { String::new() } else { format!(" groups {}", spec.groups) };
             format!("convolution {height}x{width} stride {}{groups}", spec.stride)
         }
+        StepOp::Expand([expand, depthwise], _) => {
+            let pixels = [input.height * input.width, output.height * output.width];
+            let works = [expand, depthwise].map(|conv| conv.spec().multiplications());
+            operations = 2 * n * (pixels[0] * works[0] + pixels[1] * works[1]);
+            let [height, width] = depthwise.spec().kernel;
+            format!("expansion to {} and depthwise {height}x{width} stride {}", expand.spec().outputs, depthwise.spec().stride)
+        }
         StepOp::MaxPool { .. } => "maximum pool".into(),
         StepOp::AveragePool { .. } => "average pool".into(),
         StepOp::Subsample { .. } => "subsample".into(),

@@ -1,6 +1,6 @@
 use super::dense::Dense;
 use super::depthwise::Depthwise;
-use super::map::{Border, Map};
+use super::map::{Border, Map, Part};
 use super::winograd::Winograd;
 use super::{View, ViewMut};
 use crate::Activation;
@@ -34,7 +34,8 @@ pub struct ConvSpec {
 }
 
 impl ConvSpec {
-    fn reach(&self, axis: usize) -> usize {
+    /// Pixels from the first tap to the last, both included.
+    pub(super) fn reach(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilation + 1
     }
 
@@ -92,11 +93,11 @@ impl From<Activation> for Epilogue<'_> {
 pub struct Conv {
     spec: ConvSpec,
     planar: bool,
-    method: Method,
+    pub(super) method: Method,
 }
 
 #[derive(Debug)]
-enum Method {
+pub(super) enum Method {
     Dense(Dense),
     Depthwise(Depthwise),
     Winograd(Winograd),
@@ -190,7 +191,7 @@ impl Conv {
 }
 
 #[allow(clippy::panic, reason = "documented: the caller's mistake, never the data's")]
-fn panic_on_maps(spec: &ConvSpec, input: &Map) -> ! {
+pub(super) fn panic_on_maps(spec: &ConvSpec, input: &Map) -> ! {
     panic!("maps that do not fit the convolution {spec:?}: input {input:?}")
 }
 
@@ -206,16 +207,21 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Where output pixel `(row, column)`'s first tap is in an input plane.
-    pub(super) fn first_tap(&self, row: usize, column: usize) -> usize {
+    /// Row and column of output pixel `(row, column)`'s first tap.
+    pub(super) fn first(&self, row: usize, column: usize) -> (isize, isize) {
         let at = |place: usize, before: usize| (place * self.spec.stride) as isize - before as isize;
-        self.input.map.at(at(row, self.border.top), at(column, self.border.left))
+        (at(row, self.border.top), at(column, self.border.left))
     }
 
-    /// Distances of all taps from the first.
-    pub(super) fn taps(&self) -> Vec<usize> {
-        let (map, spec) = (self.input.map, self.spec);
-        let tap = |i: usize, j: usize| i * spec.dilation * map.row() + j * spec.dilation * map.lanes;
-        (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| tap(i, j))).collect()
+    /// Where output pixel `(row, column)`'s first tap is in an input plane.
+    pub(super) fn first_tap(&self, row: usize, column: usize) -> usize {
+        let (row, column) = self.first(row, column);
+        Part::whole(self.input.map).at(0, 0, row, column)
     }
+}
+
+/// Distances of a kernel's taps from the first, in a map.
+pub(super) fn taps(spec: &ConvSpec, map: &Map) -> Vec<usize> {
+    let tap = |i: usize, j: usize| i * spec.dilation * map.row() + j * spec.dilation * map.lanes;
+    (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| tap(i, j))).collect()
 }

@@ -154,3 +154,25 @@ impl Map {
         target
     }
 }
+
+/// Where values are in a map that holds a part of a larger activation: images, blocks and rows are counted in that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) map: &'a Map,
+    /// The first image, block and row that the map holds.
+    pub(super) first: [usize; 3],
+}
+
+impl<'a> Part<'a> {
+    /// All of the activation.
+    pub(super) fn whole(map: &'a Map) -> Self {
+        Self { map, first: [0; 3] }
+    }
+
+    /// Where a pixel of a block is; it may lie in the border.
+    pub(super) fn at(&self, image: usize, block: usize, row: isize, column: isize) -> usize {
+        let [first_image, first_block, first_row] = self.first;
+        let plane = (image - first_image) * self.map.image() + (block - first_block) * self.map.plane();
+        plane + self.map.at(row - first_row as isize, column)
+    }
+}

@@ -11,6 +11,7 @@ mod buffer;
 mod conv;
 mod dense;
 mod depthwise;
+mod expand;
 mod map;
 mod pool;
 mod tile;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use buffer::Buffer;
 pub use conv::{Conv, ConvSpec, Epilogue, Padding};
+pub use expand::{expand_depthwise, expands};
 pub use map::{Border, Map};
 pub use pool::{average_pool, global_average_pool, max_pool, scale, subsample};
 

@@ -78,10 +78,10 @@ fn convolve(spec: &ConvSpec, images: usize, [height, width]: [usize; 2], x: &[f3
     let (channels, rows) = (spec.inputs / spec.groups, spec.outputs / spec.groups);
     let mut output = Vec::new();
     for n in 0..images {
-        for o in 0..spec.outputs {
+        for (o, &bias) in bias.iter().enumerate() {
             for y in 0..size[0] {
                 for x0 in 0..size[1] {
-                    let mut sum = f64::from(bias[o]);
+                    let mut sum = f64::from(bias);
                     for c in 0..channels {
                         for i in 0..spec.kernel[0] {
                             for j in 0..spec.kernel[1] {
@@ -204,6 +204,43 @@ fn small_kernels_on_many_channels() {
     }
 }
 
+#[test]
+fn expansions_are_the_two_convolutions() {
+    let mut random = Random(8);
+    for case in 0..80 {
+        let (inputs, channels) = (random.between(5, 40), random.between(5, 90));
+        let dense = ConvSpec { inputs, outputs: channels, kernel: [1, 1], stride: 1, dilation: 1, groups: 1, padding: Padding::Zeros(0) };
+        let kernel = [3, 5][random.between(0, 1)];
+        let spec = ConvSpec {
+            inputs: channels,
+            kernel: [kernel; 2],
+            stride: random.between(1, 2),
+            groups: channels,
+            padding: if case % 2 == 0 { Padding::Same } else { Padding::Zeros(random.between(0, kernel - 1)) },
+            ..dense
+        };
+        // Wide ones are computed in bands of rows.
+        let size =
+            if case % 8 == 0 { [random.between(20, 60), random.between(100, 160)] } else { [random.between(1, 20), random.between(1, 20)] };
+        let Some((result, border)) = spec.plan(size) else { continue };
+        let images = random.between(1, 2);
+        let convs = [&dense, &spec].map(|spec| Conv::new(*spec, &random.values(spec.weights()), &random.values(channels)));
+        let activations = [random.activation(), random.activation()];
+        let map = Map::new(inputs, size, random.border());
+        let x = laid_out(&map, images, &random.values(images * inputs * size[0] * size[1]));
+        let input = View { map: &map, values: &x };
+        let (middle, output) = (Map::new(channels, size, border), Map::new(channels, result, random.border()));
+        let (mut between, mut expected, mut found) = (unwritten(&middle, images), unwritten(&output, images), unwritten(&output, images));
+        convs[0].run(images, input, ViewMut { map: &middle, values: &mut between }, activations[0].into());
+        let to = ViewMut { map: &output, values: &mut expected };
+        convs[1].run(images, View { map: &middle, values: &between }, to, activations[1].into());
+        assert!(expands(&convs[0], &convs[1]));
+        let to = ViewMut { map: &output, values: &mut found };
+        expand_depthwise(images, [&convs[0], &convs[1]], activations, input, to);
+        assert_eq!(&found[..], &expected[..], "{dense:?} {spec:?} on {images} of {size:?}");
+    }
+}
+
 /// Sums long enough to be computed in several passes over the weights.
 #[test]
 fn convolutions_with_many_channels() {
@@ -230,9 +267,9 @@ fn pools_of_random_shapes() {
         let mut found = unwritten(&output, images);
         let to = ViewMut { map: &output, values: &mut found };
         if mean {
-            average_pool(images, [kernel, stride], input, to)
+            average_pool(images, [kernel, stride], input, to);
         } else {
-            max_pool(images, [kernel, stride, padding], input, to)
+            max_pool(images, [kernel, stride, padding], input, to);
         }
         let mut expected = Vec::new();
         for plane in x.chunks_exact(size[0] * size[1]) {
