@@ -332,6 +332,19 @@ fn maximum_keeps_nan() {
 }
 
 #[test]
+fn activations_keep_nan() {
+    let spec = ConvSpec { inputs: 5, outputs: 3, kernel: [1, 1], stride: 1, dilation: 1, groups: 1, padding: Padding::Zeros(0) };
+    let conv = Conv::new(spec, &[1.0; 15], &[f32::NAN, -9.0, 9.0]);
+    let (map, to) = (Map::new(5, [1, 1], Border::default()), Map::new(3, [1, 1], Border::default()));
+    for (activation, bounds) in [(Activation::Relu, [0.0, 9.0]), (Activation::Relu6, [0.0, 6.0]), (Activation::Identity, [-9.0, 9.0])] {
+        let (input, mut output) = (laid_out(&map, 1, &[0.0; 5]), unwritten(&to, 1));
+        conv.run(1, View { map: &map, values: &input }, ViewMut { map: &to, values: &mut output }, activation.into());
+        let found = to.to_nchw(1, &output);
+        assert!(found[0].is_nan() && found[1..] == bounds, "{activation:?}: {found:?}");
+    }
+}
+
+#[test]
 fn subsampling_pads_channels() {
     let mut random = Random(6);
     for _ in 0..20 {
