@@ -40,11 +40,12 @@ impl Graph {
         for _ in 0..runs {
             // Layers that are run image by image are heard of once for each.
             let mut times = vec![Duration::ZERO; layers.len()];
-            run::run(self, &plan, &images, n, &mut slots, wanted, |part, time| {
+            let mut spent = |part: usize, time| {
                 if let Some(total) = times.get_mut(part) {
                     *total += time;
                 }
-            });
+            };
+            rayon::scope(|_| run::run(self, &plan, &images, n, &mut slots, wanted, &mut spent));
             for (layer, time) in layers.iter_mut().zip(times) {
                 layer.time = layer.time.min(time);
             }

@@ -110,10 +110,11 @@ impl Conv {
     /// Packs `weight` `[outputs, inputs / groups, kernel height, kernel width]` and `bias` `[outputs]`.
     ///
     /// # Panics
-    /// When a length or number of groups does not fit, or the stride or dilation is zero.
+    /// When a length or number of groups does not fit, or an extent, the stride or the dilation is zero.
     pub fn new(spec: ConvSpec, weight: &[f32], bias: &[f32]) -> Self {
         let divides = spec.groups > 0 && spec.inputs.is_multiple_of(spec.groups) && spec.outputs.is_multiple_of(spec.groups);
-        assert!(divides && spec.stride > 0 && spec.dilation > 0, "a convolution that cannot be: {spec:?}");
+        let some = [spec.inputs, spec.outputs, spec.kernel[0], spec.kernel[1], spec.stride, spec.dilation].iter().all(|&extent| extent > 0);
+        assert!(divides && some, "a convolution that cannot be: {spec:?}");
         assert!(weight.len() == spec.weights() && bias.len() == spec.outputs, "parameters of another shape: {spec:?}");
         let planar = spec.groups == 1 && spec.inputs < BLOCKED && spec.stride <= 2;
         let method = if spec.is_depthwise() && !planar {

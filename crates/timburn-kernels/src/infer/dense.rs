@@ -78,12 +78,11 @@ impl Dense {
                 let inputs = input * depth..((input + 1) * depth).min(spec.inputs);
                 for tap in 0..taps {
                     for input in inputs.clone() {
+                        let (group, input) = (input / channels, input % channels);
                         let outputs = panel.first * lanes..((panel.first + panel.blocks) * lanes).min(spec.outputs);
-                        for (lane, output) in outputs.enumerate() {
-                            // Outside the output's group the weight stays zero.
-                            if input / channels == output / rows {
-                                packed[at + lane] = weight[(output * channels + input % channels) * taps + tap];
-                            }
+                        // Outside the output's group the weight stays zero.
+                        for output in outputs.start.max(group * rows)..outputs.end.min((group + 1) * rows) {
+                            packed[at + output - outputs.start] = weight[(output * channels + input) * taps + tap];
                         }
                         at += panel.blocks * lanes;
                     }

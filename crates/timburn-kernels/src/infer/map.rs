@@ -61,22 +61,22 @@ impl Map {
 
     /// Values from a row to the next.
     pub(super) fn row(&self) -> usize {
-        (self.border.left + self.width + self.border.right) * self.lanes
+        self.border.left.saturating_add(self.width).saturating_add(self.border.right).saturating_mul(self.lanes)
     }
 
     /// Values from a block to the next.
     pub(super) fn plane(&self) -> usize {
-        (self.border.top + self.height + self.border.bottom) * self.row()
+        self.border.top.saturating_add(self.height).saturating_add(self.border.bottom).saturating_mul(self.row())
     }
 
     /// Values of an image.
     pub(super) fn image(&self) -> usize {
-        self.blocks() * self.plane()
+        self.blocks().saturating_mul(self.plane())
     }
 
-    /// Values of `images` images.
+    /// Values of `images` images; of more than there can be, the largest number there is.
     pub fn len(&self, images: usize) -> usize {
-        images * self.image()
+        images.saturating_mul(self.image())
     }
 
     /// Where in a plane pixel `(row, column)` is; the pixel may lie in the border.
