@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 use timburn_core::Result;
 use timburn_kernels::Activation;
-use timburn_kernels::infer::{Conv, ConvSpec, Padding};
+use timburn_kernels::infer::{Conv, ConvSpec, Padding, expands};
 use timburn_models::blocks;
-use timburn_models::graph::{FoldedConv, FoldedLinear, ModelGraph, Op};
+use timburn_models::graph::{FoldedConv, FoldedLinear, Layer, ModelGraph, Op, Value};
 
 use super::Graph;
 
@@ -23,9 +23,21 @@ pub(super) struct Step {
 #[derive(Debug)]
 pub(super) enum StepOp {
     Conv(Conv),
-    MaxPool { kernel: usize, stride: usize, padding: usize },
-    AveragePool { kernel: usize, stride: usize },
-    Subsample { stride: usize, channels: usize },
+    /// A pointwise convolution, its activation, and a depthwise convolution.
+    Expand([Conv; 2], Activation),
+    MaxPool {
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    },
+    AveragePool {
+        kernel: usize,
+        stride: usize,
+    },
+    Subsample {
+        stride: usize,
+        channels: usize,
+    },
     SqueezeExcite([Conv; 2]),
 }
 
@@ -34,7 +46,7 @@ impl Step {
     pub(super) fn convs(&self) -> &[Conv] {
         match &self.op {
             StepOp::Conv(conv) => std::slice::from_ref(conv),
-            StepOp::SqueezeExcite(convs) => convs,
+            StepOp::Expand(convs, _) | StepOp::SqueezeExcite(convs) => convs,
             _ => &[],
         }
     }
@@ -43,24 +55,44 @@ impl Step {
 /// Folds and packs. Each layer's values are dropped once they are packed.
 pub(super) fn compile(graph: &ModelGraph<'_>) -> Result<Graph> {
     let ops: Result<Vec<StepOp>> = graph.layers.par_iter().map(|layer| step_op(&layer.op)).collect();
-    let steps: Vec<Step> = graph
-        .layers
-        .iter()
-        .zip(ops?)
-        .map(|(layer, op)| Step {
-            input: layer.input.index(),
-            op,
-            residual: layer.residual.map(|value| value.index()),
-            activation: layer.activation,
-        })
-        .collect();
+    let (steps, features) = fuse(graph, ops?);
     let head = graph.head.map(FoldedLinear::new).transpose()?.map(|linear| {
         let spec = pointwise(linear.inputs, linear.outputs);
         Conv::new(spec, &linear.weight, &linear.bias)
     });
     let stem = steps.iter().find(|step| step.input == 0).and_then(|step| step.convs().first());
     let channels = stem.map_or(3, |conv| conv.spec().inputs);
-    Ok(Graph { steps, channels, features: graph.features.index(), head, scratch: Mutex::new(Vec::new()) })
+    Ok(Graph { steps, channels, features, head, scratch: Mutex::new(Vec::new()) })
+}
+
+/// The steps, a depthwise convolution joined with the pointwise one before it, and the value that is the features.
+fn fuse(graph: &ModelGraph<'_>, ops: Vec<StepOp>) -> (Vec<Step>, usize) {
+    let readers = |value: usize| {
+        let reads = |layer: &&Layer<'_>| [Some(layer.input), layer.residual].into_iter().flatten().any(|read| read.index() == value);
+        graph.layers.iter().filter(reads).count()
+    };
+    let mut steps: Vec<Step> = Vec::new();
+    // Which value each of the description's is.
+    let mut values = vec![0];
+    for (index, (layer, op)) in graph.layers.iter().zip(ops).enumerate() {
+        let value = |read: Value| values.get(read.index()).copied().unwrap_or(0);
+        // The value before this layer's is its input, and nobody else's.
+        let alone = layer.input.index() == index && readers(index) == 1 && layer.residual.is_none() && graph.features.index() != index;
+        match (steps.pop(), op) {
+            (Some(Step { input, op: StepOp::Conv(expand), residual: None, activation }), StepOp::Conv(conv))
+                if alone && expands(&expand, &conv) =>
+            {
+                steps.push(Step { input, op: StepOp::Expand([expand, conv], activation), residual: None, activation: layer.activation });
+            }
+            (before, op) => {
+                steps.extend(before);
+                steps.push(Step { input: value(layer.input), op, residual: layer.residual.map(value), activation: layer.activation });
+            }
+        }
+        values.push(steps.len());
+    }
+    let features = values.get(graph.features.index()).copied().unwrap_or(0);
+    (steps, features)
 }
 
 fn step_op(op: &Op<'_>) -> Result<StepOp> {

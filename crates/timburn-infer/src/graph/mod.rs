@@ -129,9 +129,12 @@ impl Graph {
         let pool = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let mut slots = pool().pop().unwrap_or_default();
         let mut results = Vec::new();
-        for batch in images.chunks(BATCH * image) {
-            results.extend(run::run(self, &plan, batch, batch.len() / image, &mut slots, wanted, |_, _| {}));
-        }
+        // On one of rayon's threads: each step would else be handed over to them, and waited for, by itself.
+        rayon::scope(|_| {
+            for batch in images.chunks(BATCH * image) {
+                results.extend(run::run(self, &plan, batch, batch.len() / image, &mut slots, wanted, |_, _| {}));
+            }
+        });
         pool().push(slots);
         Ok(results)
     }

@@ -46,11 +46,12 @@ impl Plan {
             let &(channels, size) = shapes.get(step.input)?;
             shapes.push(match &step.op {
                 StepOp::Conv(conv) => {
-                    let (size, border) = conv.spec().plan(size)?;
+                    let (size, border) = conv.plan(size)?;
                     borders[step.input] = borders[step.input].max(border);
                     planar |= step.input == 0 && conv.planar();
                     (conv.spec().outputs, size)
                 }
+                StepOp::Expand([_, depthwise], _) => (depthwise.spec().outputs, depthwise.plan(size)?.0),
                 &StepOp::MaxPool { kernel, stride, padding } => {
                     let axis = |size: usize| Some((size + 2 * padding).checked_sub(kernel)? / stride + 1);
                     (channels, [axis(size[0])?, axis(size[1])?])

@@ -40,11 +40,12 @@ impl Graph {
         for _ in 0..runs {
             // Layers that are run image by image are heard of once for each.
             let mut times = vec![Duration::ZERO; layers.len()];
-            run::run(self, &plan, &images, n, &mut slots, wanted, |part, time| {
+            let mut spent = |part: usize, time| {
                 if let Some(total) = times.get_mut(part) {
                     *total += time;
                 }
-            });
+            };
+            rayon::scope(|_| run::run(self, &plan, &images, n, &mut slots, wanted, &mut spent));
             for (layer, time) in layers.iter_mut().zip(times) {
                 layer.time = layer.time.min(time);
             }
@@ -63,6 +64,13 @@ fn layer(step: &Step, plan: &Plan, index: usize, n: usize) -> LayerTime {
             let [height, width] = spec.kernel;
             let groups = if spec.groups == 1 { String::new() } else { format!(" groups {}", spec.groups) };
             format!("convolution {height}x{width} stride {}{groups}", spec.stride)
+        }
+        StepOp::Expand([expand, depthwise], _) => {
+            let pixels = [input.height * input.width, output.height * output.width];
+            let works = [expand, depthwise].map(|conv| conv.spec().multiplications());
+            operations = 2 * n * (pixels[0] * works[0] + pixels[1] * works[1]);
+            let [height, width] = depthwise.spec().kernel;
+            format!("expansion to {} and depthwise {height}x{width} stride {}", expand.spec().outputs, depthwise.spec().stride)
         }
         StepOp::MaxPool { .. } => "maximum pool".into(),
         StepOp::AveragePool { .. } => "average pool".into(),

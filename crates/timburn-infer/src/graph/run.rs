@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use timburn_kernels::Activation;
 use timburn_kernels::infer::{
-    Border, Buffer, Conv, Epilogue, Map, View, ViewMut, average_pool, global_average_pool, max_pool, scale, subsample,
+    Border, Buffer, Conv, Epilogue, Map, View, ViewMut, average_pool, expand_depthwise, global_average_pool, max_pool, scale, subsample,
 };
 
 use super::compile::{Step, StepOp};
@@ -89,6 +89,9 @@ impl Step {
         let epilogue = Epilogue { residual: self.residual.map(view), activation: self.activation };
         match &self.op {
             StepOp::Conv(conv) => conv.run(n, input, output, epilogue),
+            StepOp::Expand([expand, depthwise], between) => {
+                expand_depthwise(n, [expand, depthwise], [*between, self.activation], input, output);
+            }
             &StepOp::MaxPool { kernel, stride, padding } => max_pool(n, [kernel, stride, padding], input, output),
             &StepOp::AveragePool { kernel, stride } => average_pool(n, [kernel, stride], input, output),
             &StepOp::Subsample { stride, channels } => subsample(n, stride, (channels - input.map.channels) / 2, input, output),

@@ -1,6 +1,7 @@
 use super::dense::Dense;
 use super::depthwise::Depthwise;
-use super::map::{Border, Map};
+use super::map::{Border, Map, Part};
+use super::winograd::Winograd;
 use super::{View, ViewMut};
 use crate::Activation;
 
@@ -33,7 +34,8 @@ pub struct ConvSpec {
 }
 
 impl ConvSpec {
-    fn reach(&self, axis: usize) -> usize {
+    /// Pixels from the first tap to the last, both included.
+    pub(super) fn reach(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilation + 1
     }
 
@@ -91,13 +93,14 @@ impl From<Activation> for Epilogue<'_> {
 pub struct Conv {
     spec: ConvSpec,
     planar: bool,
-    method: Method,
+    pub(super) method: Method,
 }
 
 #[derive(Debug)]
-enum Method {
+pub(super) enum Method {
     Dense(Dense),
     Depthwise(Depthwise),
+    Winograd(Winograd),
 }
 
 /// Fewest input channels that are worth blocks; with fewer, the input is planar.
@@ -107,14 +110,17 @@ impl Conv {
     /// Packs `weight` `[outputs, inputs / groups, kernel height, kernel width]` and `bias` `[outputs]`.
     ///
     /// # Panics
-    /// When a length or number of groups does not fit, or the stride or dilation is zero.
+    /// When a length or number of groups does not fit, or an extent, the stride or the dilation is zero.
     pub fn new(spec: ConvSpec, weight: &[f32], bias: &[f32]) -> Self {
         let divides = spec.groups > 0 && spec.inputs.is_multiple_of(spec.groups) && spec.outputs.is_multiple_of(spec.groups);
-        assert!(divides && spec.stride > 0 && spec.dilation > 0, "a convolution that cannot be: {spec:?}");
+        let some = [spec.inputs, spec.outputs, spec.kernel[0], spec.kernel[1], spec.stride, spec.dilation].iter().all(|&extent| extent > 0);
+        assert!(divides && some, "a convolution that cannot be: {spec:?}");
         assert!(weight.len() == spec.weights() && bias.len() == spec.outputs, "parameters of another shape: {spec:?}");
         let planar = spec.groups == 1 && spec.inputs < BLOCKED && spec.stride <= 2;
         let method = if spec.is_depthwise() && !planar {
             Method::Depthwise(Depthwise::new(&spec, weight, bias))
+        } else if Winograd::suits(&spec) {
+            Method::Winograd(Winograd::new(&spec, weight, bias))
         } else {
             Method::Dense(Dense::new(&spec, planar, weight, bias))
         };
@@ -136,6 +142,7 @@ impl Conv {
         match &self.method {
             Method::Dense(dense) => dense.len(),
             Method::Depthwise(depthwise) => depthwise.len(),
+            Method::Winograd(winograd) => winograd.len(),
         }
     }
 
@@ -144,13 +151,23 @@ impl Conv {
         self.len() == 0
     }
 
-    /// Computes `images` images. The input's border is at least what [`ConvSpec::plan`] says, of zeros.
+    /// As [`ConvSpec::plan`], with the border that this way of computing the convolution needs: at least as wide.
+    pub fn plan(&self, size: [usize; 2]) -> Option<([usize; 2], Border)> {
+        let (size, border) = self.spec.plan(size)?;
+        let border = match &self.method {
+            Method::Winograd(winograd) => winograd.border(size, border),
+            _ => border,
+        };
+        Some((size, border))
+    }
+
+    /// Computes `images` images. The input's border is at least what [`plan`](Self::plan) says, of zeros.
     ///
     /// # Panics
     /// When maps or lengths do not fit the convolution.
     pub fn run(&self, images: usize, input: View<'_>, output: ViewMut<'_>, epilogue: Epilogue<'_>) {
         let spec = &self.spec;
-        let Some((size, border)) = spec.plan([input.map.height, input.map.width]) else { panic_on_maps(spec, input.map) };
+        let Some((size, border)) = self.plan([input.map.height, input.map.width]) else { panic_on_maps(spec, input.map) };
         let fits = |map: &Map, channels: usize, size: [usize; 2], len: usize| {
             map.channels == channels && [map.height, map.width] == size && len >= map.len(images)
         };
@@ -169,12 +186,13 @@ impl Conv {
         match &self.method {
             Method::Dense(dense) => dense.run(&job, output.values),
             Method::Depthwise(depthwise) => depthwise.run(&job, output.values),
+            Method::Winograd(winograd) => winograd.run(&job, output.values),
         }
     }
 }
 
 #[allow(clippy::panic, reason = "documented: the caller's mistake, never the data's")]
-fn panic_on_maps(spec: &ConvSpec, input: &Map) -> ! {
+pub(super) fn panic_on_maps(spec: &ConvSpec, input: &Map) -> ! {
     panic!("maps that do not fit the convolution {spec:?}: input {input:?}")
 }
 
@@ -190,16 +208,21 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Where output pixel `(row, column)`'s first tap is in an input plane.
-    pub(super) fn first_tap(&self, row: usize, column: usize) -> usize {
+    /// Row and column of output pixel `(row, column)`'s first tap.
+    pub(super) fn first(&self, row: usize, column: usize) -> (isize, isize) {
         let at = |place: usize, before: usize| (place * self.spec.stride) as isize - before as isize;
-        self.input.map.at(at(row, self.border.top), at(column, self.border.left))
+        (at(row, self.border.top), at(column, self.border.left))
     }
 
-    /// Distances of all taps from the first.
-    pub(super) fn taps(&self) -> Vec<usize> {
-        let (map, spec) = (self.input.map, self.spec);
-        let tap = |i: usize, j: usize| i * spec.dilation * map.row() + j * spec.dilation * map.lanes;
-        (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| tap(i, j))).collect()
+    /// Where output pixel `(row, column)`'s first tap is in an input plane.
+    pub(super) fn first_tap(&self, row: usize, column: usize) -> usize {
+        let (row, column) = self.first(row, column);
+        Part::whole(self.input.map).at(0, 0, row, column)
     }
+}
+
+/// Distances of a kernel's taps from the first, in a map.
+pub(super) fn taps(spec: &ConvSpec, map: &Map) -> Vec<usize> {
+    let tap = |i: usize, j: usize| i * spec.dilation * map.row() + j * spec.dilation * map.lanes;
+    (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| tap(i, j))).collect()
 }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::conv::{ConvSpec, Job};
+use super::conv::{ConvSpec, Job, taps};
+use super::map::Part;
 use super::tile::{Finish, LINE, Residual, Run, Tiles, kernel, most_pixels};
 use super::vector_lanes;
 use crate::cpu::buffer::Shared;
@@ -28,23 +29,24 @@ pub(super) struct Dense {
     weights: Buffer,
     /// `[output blocks][lanes]`.
     bias: Buffer,
-    /// Channels of an input block.
+    /// Channels of an input block, and of the last.
     depth: usize,
+    last: usize,
     planar: bool,
 }
 
 /// One or two output blocks and the input blocks they see.
 #[derive(Debug, Clone)]
-struct Panel {
-    first: usize,
-    blocks: usize,
+pub(super) struct Panel {
+    pub(super) first: usize,
+    pub(super) blocks: usize,
     inputs: Range<usize>,
     weights: usize,
 }
 
 /// Tiles of one shape side by side in the output.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+pub(super) struct Span {
     row: usize,
     column: usize,
     rows: usize,
@@ -76,12 +78,11 @@ impl Dense {
                 let inputs = input * depth..((input + 1) * depth).min(spec.inputs);
                 for tap in 0..taps {
                     for input in inputs.clone() {
+                        let (group, input) = (input / channels, input % channels);
                         let outputs = panel.first * lanes..((panel.first + panel.blocks) * lanes).min(spec.outputs);
-                        for (lane, output) in outputs.enumerate() {
-                            // Outside the output's group the weight stays zero.
-                            if input / channels == output / rows {
-                                packed[at + lane] = weight[(output * channels + input % channels) * taps + tap];
-                            }
+                        // Outside the output's group the weight stays zero.
+                        for output in outputs.start.max(group * rows)..outputs.end.min((group + 1) * rows) {
+                            packed[at + output - outputs.start] = weight[(output * channels + input) * taps + tap];
                         }
                         at += panel.blocks * lanes;
                     }
@@ -90,11 +91,52 @@ impl Dense {
         }
         let mut padded = Buffer::zeros(blocks * lanes);
         padded[..bias.len()].copy_from_slice(bias);
-        Self { panels, weights: packed, bias: padded, depth, planar }
+        Self { panels, weights: packed, bias: padded, depth, last: (spec.inputs - 1) % depth + 1, planar }
     }
 
     pub(super) fn len(&self) -> usize {
         self.weights.len() + self.bias.len()
+    }
+
+    /// A pointwise convolution of `pixels` pixels of all blocks, `[blocks][pixels][lanes]` on both sides, without bias. `cover` covers them.
+    ///
+    /// # Safety
+    /// Input and output have that many values, and the output is the caller's to write.
+    pub(super) unsafe fn multiply(&self, cover: &[Span], pixels: usize, input: *const f32, output: *mut f32) {
+        let lanes = vector_lanes();
+        for panel in &self.panels {
+            let per_block = self.depth * panel.blocks * lanes;
+            let weights = &self.weights[panel.weights..];
+            let len = panel.inputs.len() * per_block;
+            let lines = (self.depth * panel.blocks * lanes).div_ceil(LINE).div_ceil(pixels.div_ceil(most_pixels()).max(1));
+            let mut ahead = weights.as_ptr().wrapping_add(len);
+            let stop = ahead.wrapping_add(len);
+            for span in cover {
+                let Some(run) = kernel(1, span.columns, panel.blocks, 1, false) else { continue };
+                let tiles = Tiles {
+                    count: span.count,
+                    // SAFETY: a pixel of the input.
+                    input: unsafe { input.add(span.column * lanes) },
+                    input_row: 0,
+                    input_block: pixels * lanes,
+                    blocks: panel.inputs.len(),
+                    depth: [self.depth, self.last],
+                    taps: &[0],
+                    weights: weights.as_ptr(),
+                    ahead,
+                    ahead_lines: if ahead < stop { lines } else { 0 },
+                    bias: Some(self.bias[panel.first * lanes..].as_ptr()),
+                    // SAFETY: a pixel of the output.
+                    output: unsafe { output.add((panel.first * pixels + span.column) * lanes) },
+                    output_row: 0,
+                    output_block: pixels * lanes,
+                    finish: None,
+                };
+                ahead = ahead.wrapping_add(span.count * panel.inputs.len() * lines * LINE);
+                // SAFETY: as the caller promises.
+                unsafe { run(&tiles) };
+            }
+        }
     }
 
     pub(super) fn run(&self, job: &Job<'_>, output: &mut [f32]) {
@@ -111,20 +153,34 @@ impl Dense {
         let parts = bytes.div_ceil(INPUT).clamp(1, items);
         let slices = tasks.div_ceil(parts).clamp(1, panels);
         let parts = if parts * slices < tasks { tasks.div_ceil(slices).clamp(1, items) } else { parts };
-        let (taps, pointer) = (job.taps(), Shared::from_slice(output));
+        let (taps, pointer) = (taps(job.spec, job.input.map), Shared::from_slice(output));
+        let output = Part::whole(job.output);
         let range = |index: usize, of: usize, len: usize| index * len / of..(index + 1) * len / of;
         (0..parts * slices).into_par_iter().with_max_len(1).for_each(|task| {
             for panel in &self.panels[range(task % slices, slices, panels)] {
-                self.panel(job, panel, &spans, range(task / slices, parts, items), &taps, pointer);
+                self.panel(job, panel, &spans, range(task / slices, parts, items), &taps, output, pointer);
             }
         });
     }
 
-    /// One panel on some of the spans of all images, counted through.
-    fn panel(&self, job: &Job<'_>, panel: &Panel, spans: &[Span], items: Range<usize>, taps: &[usize], output: Shared) {
+    pub(super) fn panels(&self) -> &[Panel] {
+        &self.panels
+    }
+
+    /// One panel on some of the spans of all images, counted through. `output` says what of the output is where.
+    #[allow(clippy::too_many_arguments, reason = "all of it differs from call to call")]
+    pub(super) fn panel(
+        &self,
+        job: &Job<'_>,
+        panel: &Panel,
+        spans: &[Span],
+        items: Range<usize>,
+        taps: &[usize],
+        output: Part<'_>,
+        values: Shared,
+    ) {
         let lanes = vector_lanes();
-        let (map, to, stride) = (job.input.map, job.output, job.spec.stride);
-        let flat = is_flat(job);
+        let (map, stride) = (job.input.map, job.spec.stride);
         let per_block = self.depth * taps.len() * panel.blocks * lanes;
         let chunk = (WEIGHTS / (size_of::<f32>() * per_block)).max(1);
         // Where few tiles share the weights, those that come next are fetched while these are used: each tile fetches its part.
@@ -139,20 +195,18 @@ impl Dense {
             for item in items.clone() {
                 let (image, span) = (item / spans.len(), spans[item % spans.len()]);
                 let Some(run): Option<Run> = kernel(span.rows, span.columns, panel.blocks, stride.min(2), self.planar) else { continue };
-                let place = |map: &super::Map| {
-                    let origin = if flat { span.column * map.lanes } else { map.at(span.row as isize, span.column as isize) };
-                    image * map.image() + panel.first * map.plane() + origin
-                };
-                let from = if flat { span.column * map.lanes } else { job.first_tap(span.row, span.column) };
+                // Where rows do not matter, a column may lie in any of them.
+                let place = |part: Part<'_>| part.at(image, panel.first, span.row as isize, span.column as isize);
+                let (row, column) = job.first(span.row, span.column);
                 let residual = job.epilogue.residual.map(|residual| Residual {
-                    values: residual.values[place(residual.map)..].as_ptr(),
+                    values: residual.values[place(Part::whole(residual.map))..].as_ptr(),
                     row: residual.map.row(),
                     block: residual.map.plane(),
                 });
                 let finish = (end == panel.inputs.end).then_some(Finish { activation: job.epilogue.activation, residual });
                 let tiles = Tiles {
                     count: span.count,
-                    input: job.input.values[image * map.image() + start * map.plane() + from..].as_ptr(),
+                    input: job.input.values[Part::whole(map).at(image, start, row, column)..].as_ptr(),
                     input_row: stride * map.row(),
                     input_block: map.plane(),
                     blocks: end - start,
@@ -163,9 +217,9 @@ impl Dense {
                     ahead_lines: if ahead < stop { lines } else { 0 },
                     bias: (start == panel.inputs.start).then(|| self.bias[panel.first * lanes..].as_ptr()),
                     // SAFETY: a pixel of the output.
-                    output: unsafe { output.at(place(to)) },
-                    output_row: to.row(),
-                    output_block: to.plane(),
+                    output: unsafe { values.at(place(output)) },
+                    output_row: output.map.row(),
+                    output_block: output.map.plane(),
                     finish,
                 };
                 ahead = ahead.wrapping_add(span.count * (end - start) * taps.len() * lines * LINE);
@@ -184,33 +238,50 @@ fn is_flat(job: &Job<'_>) -> bool {
     job.spec.kernel == [1, 1] && job.spec.stride == 1 && bare(job.input.map) && bare(job.output) && residual
 }
 
+/// Covers a row with tiles as evenly as possible: a last tile of few pixels would wait for its sums.
+pub(super) fn cover(width: usize) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut column = 0;
+    while column < width {
+        let left = width - column;
+        let tiles = left.div_ceil(most_pixels());
+        let columns = left.div_ceil(tiles);
+        let count = if left.is_multiple_of(tiles) { tiles } else { left - (columns - 1) * tiles };
+        let count = count.min(SPAN);
+        spans.push(Span { row: 0, column, rows: 1, columns, count });
+        column += columns * count;
+    }
+    spans
+}
+
 /// Covers an output plane with tiles.
 fn spans(job: &Job<'_>, planar: bool) -> Vec<Span> {
     let (height, width) = if is_flat(job) { (1, job.output.height * job.output.width) } else { (job.output.height, job.output.width) };
-    let most = if job.spec.stride > 2 { 1 } else { most_pixels() };
+    rows_of_spans(0..height, width, job.spec.stride, planar)
+}
+
+/// Covers some rows of an output plane.
+pub(super) fn rows_of_spans(rows: Range<usize>, width: usize, stride: usize, planar: bool) -> Vec<Span> {
+    let (most, Range { start: mut row, end: height }) = (most_pixels(), rows);
     let mut spans = Vec::new();
-    let mut row = 0;
     while row < height {
-        let two = !planar && row + 1 < height && (2..=most / 2).contains(&width);
+        let two = !planar && stride <= 2 && row + 1 < height && (2..=most / 2).contains(&width);
         let rows = if two { 2 } else { 1 };
-        let mut column = 0;
-        while column < width {
-            let left = width - column;
-            let (columns, count) = if planar {
+        if stride > 2 {
+            // Single pixels: there is no kernel for several at this distance.
+            spans.extend((0..width).map(|column| Span { row, column, rows, columns: 1, count: 1 }));
+        } else if planar {
+            let mut column = 0;
+            while column < width {
                 // Only even numbers of columns have kernels.
-                let columns = left.min(most);
+                let columns = (width - column).min(most);
                 let columns = if columns > 1 { columns & !1 } else { 1 };
-                (columns, left / columns)
-            } else {
-                // As evenly as possible: a last tile of few pixels would wait for its sums.
-                let tiles = left.div_ceil(most);
-                let columns = left.div_ceil(tiles);
-                (columns, if left.is_multiple_of(tiles) { tiles } else { left - (columns - 1) * tiles })
-            };
-            // Tiles of a stride that has no kernel are single pixels.
-            let count = if job.spec.stride > 2 { 1 } else { count.min(SPAN) };
-            spans.push(Span { row, column, rows, columns, count });
-            column += columns * count;
+                let count = ((width - column) / columns).min(SPAN);
+                spans.push(Span { row, column, rows, columns, count });
+                column += columns * count;
+            }
+        } else {
+            spans.extend(cover(width).into_iter().map(|span| Span { row, rows, ..span }));
         }
         row += rows;
     }

@@ -1,11 +1,16 @@
 //! Convolutions with one channel in a group: each channel is a lane.
-#![allow(clippy::needless_range_loop, reason = "whatever the compiler does not inline is compiled without the vector instructions")]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::assign_op_pattern,
+    reason = "whatever the compiler does not inline is compiled without the vector instructions"
+)]
 
 use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::conv::{ConvSpec, Job};
+use super::conv::{ConvSpec, Job, taps};
+use super::map::Part;
 use super::tile::activate;
 use super::vector_lanes;
 use crate::Activation;
@@ -46,7 +51,8 @@ impl Depthwise {
     }
 
     pub(super) fn run(&self, job: &Job<'_>, output: &mut [f32]) {
-        let (to, blocks, taps) = (job.output, job.output.blocks(), job.taps());
+        let (to, blocks, taps) = (job.output, job.output.blocks(), taps(job.spec, job.input.map));
+        let input = Part::whole(job.input.map);
         // A task is a few rows of one block of one image.
         let (planes, work) = (job.images * blocks, job.images * to.height * to.width * job.spec.multiplications());
         let tasks = (work / GRAIN).clamp(1, TASKS * rayon::current_num_threads());
@@ -56,30 +62,27 @@ impl Depthwise {
         let range = |index: usize, of: usize, len: usize| index * len / of..(index + 1) * len / of;
         (0..tasks * parts).into_par_iter().with_max_len(1).for_each(|task| {
             for plane in range(task / parts, tasks, planes) {
-                let rows = range(task % parts, parts, to.height);
-                AutoArch::new().dispatch(Rows {
-                    layer: self,
-                    job,
-                    taps: &taps,
-                    image: plane / blocks,
-                    block: plane % blocks,
-                    rows,
-                    output: pointer,
-                });
+                let (image, block, rows) = (plane / blocks, plane % blocks, range(task % parts, parts, to.height));
+                let rows =
+                    Rows { layer: self, job, taps: &taps, input, values: job.input.values.as_ptr(), image, block, rows, output: pointer };
+                AutoArch::new().dispatch(rows);
             }
         });
     }
 }
 
 /// Rows of one block of one image.
-struct Rows<'a> {
-    layer: &'a Depthwise,
-    job: &'a Job<'a>,
-    taps: &'a [usize],
-    image: usize,
-    block: usize,
-    rows: std::ops::Range<usize>,
-    output: Shared,
+pub(super) struct Rows<'a> {
+    pub(super) layer: &'a Depthwise,
+    pub(super) job: &'a Job<'a>,
+    pub(super) taps: &'a [usize],
+    /// The input: the job's own, or as much of it as is seen here.
+    pub(super) input: Part<'a>,
+    pub(super) values: *const f32,
+    pub(super) image: usize,
+    pub(super) block: usize,
+    pub(super) rows: std::ops::Range<usize>,
+    pub(super) output: Shared,
 }
 
 impl WithSimd for Rows<'_> {
@@ -124,12 +127,13 @@ impl Rows<'_> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const C: usize, const STRIDE: usize>(&self, row: usize, column: usize) -> usize {
         let (job, taps) = (self.job, self.taps);
-        let (from, to) = (job.input.map, job.output);
+        let to = job.output;
         let plane = |map: &super::Map| self.image * map.image() + self.block * map.plane();
-        let at = plane(from) + job.first_tap(row, column);
+        let first = job.first(row, column);
+        let at = self.input.at(self.image, self.block, first.0, first.1);
         // SAFETY: as the caller promises; the rows are the task's own.
         unsafe {
-            let input = job.input.values.as_ptr().add(at);
+            let input = self.values.add(at);
             let weights = self.layer.weights.as_ptr().add(self.block * taps.len() * lanes::<S>());
             let mut sums = [vload_unaligned::<S, f32>(self.layer.bias.as_ptr().add(self.block * lanes::<S>())); C];
             for (index, &tap) in taps.iter().enumerate() {

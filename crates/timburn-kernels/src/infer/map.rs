@@ -61,22 +61,22 @@ impl Map {
 
     /// Values from a row to the next.
     pub(super) fn row(&self) -> usize {
-        (self.border.left + self.width + self.border.right) * self.lanes
+        self.border.left.saturating_add(self.width).saturating_add(self.border.right).saturating_mul(self.lanes)
     }
 
     /// Values from a block to the next.
     pub(super) fn plane(&self) -> usize {
-        (self.border.top + self.height + self.border.bottom) * self.row()
+        self.border.top.saturating_add(self.height).saturating_add(self.border.bottom).saturating_mul(self.row())
     }
 
     /// Values of an image.
     pub(super) fn image(&self) -> usize {
-        self.blocks() * self.plane()
+        self.blocks().saturating_mul(self.plane())
     }
 
-    /// Values of `images` images.
+    /// Values of `images` images; of more than there can be, the largest number there is.
     pub fn len(&self, images: usize) -> usize {
-        images * self.image()
+        images.saturating_mul(self.image())
     }
 
     /// Where in a plane pixel `(row, column)` is; the pixel may lie in the border.
@@ -152,5 +152,27 @@ impl Map {
             }
         }
         target
+    }
+}
+
+/// Where values are in a map that holds a part of a larger activation: images, blocks and rows are counted in that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) map: &'a Map,
+    /// The first image, block and row that the map holds.
+    pub(super) first: [usize; 3],
+}
+
+impl<'a> Part<'a> {
+    /// All of the activation.
+    pub(super) fn whole(map: &'a Map) -> Self {
+        Self { map, first: [0; 3] }
+    }
+
+    /// Where a pixel of a block is; it may lie in the border.
+    pub(super) fn at(&self, image: usize, block: usize, row: isize, column: isize) -> usize {
+        let [first_image, first_block, first_row] = self.first;
+        let plane = (image - first_image) * self.map.image() + (block - first_block) * self.map.plane();
+        plane + self.map.at(row - first_row as isize, column)
     }
 }

@@ -11,15 +11,18 @@ mod buffer;
 mod conv;
 mod dense;
 mod depthwise;
+mod expand;
 mod map;
 mod pool;
 mod tile;
+mod winograd;
 
 #[cfg(test)]
 mod tests;
 
 pub use buffer::Buffer;
 pub use conv::{Conv, ConvSpec, Epilogue, Padding};
+pub use expand::{expand_depthwise, expands};
 pub use map::{Border, Map};
 pub use pool::{average_pool, global_average_pool, max_pool, scale, subsample};
 

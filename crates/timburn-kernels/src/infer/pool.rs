@@ -104,10 +104,9 @@ impl Planes for Pool<'_> {
                 if self.mean {
                     value = value * splat(1.0 / ((bottom - top) * (right - left)) as f32);
                 }
+                let at = image * to.image() + block * to.plane() + to.at(row as isize, column as isize);
                 // SAFETY: a pixel of this plane, which is the caller's.
-                unsafe {
-                    vstore_unaligned(self.values.at(image * to.image() + block * to.plane() + to.at(row as isize, column as isize)), value)
-                };
+                unsafe { vstore_unaligned(self.values.at(at), value) };
             }
         }
     }

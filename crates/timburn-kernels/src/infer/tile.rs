@@ -1,7 +1,7 @@
 //! The innermost loops of a convolution: a tile of pixels and two blocks of output channels held in registers.
 //!
 //! Loops are over indices here, without closures: whatever the compiler does not inline is compiled without the vector instructions.
-#![allow(clippy::needless_range_loop, reason = "see above")]
+#![allow(clippy::needless_range_loop, clippy::assign_op_pattern, reason = "see above")]
 
 use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 
@@ -93,18 +93,25 @@ fn fetch(address: *const f32) {
     let _ = address;
 }
 
-/// The value after an activation. NaN compares false and stays.
+/// The value after an activation. NaN stays.
 #[inline(always)]
 pub(super) fn activate<S: Simd>(value: Lanes<S>, activation: Activation) -> Lanes<S> {
-    let zero = splat::<S>(0.0);
     match activation {
         Activation::Identity => value,
-        Activation::Relu => value.le(zero).select(zero, value),
+        Activation::Relu => at_least_zero::<S>(value),
         Activation::Relu6 => {
-            let (value, six) = (value.le(zero).select(zero, value), splat::<S>(6.0));
-            value.ge(six).select(six, value)
+            let (value, six) = (at_least_zero::<S>(value), splat::<S>(6.0));
+            // As below.
+            if lanes::<S>() >= 4 { six.min(value) } else { value.ge(six).select(six, value) }
         }
     }
+}
+
+#[inline(always)]
+fn at_least_zero<S: Simd>(value: Lanes<S>) -> Lanes<S> {
+    let zero = splat::<S>(0.0);
+    // x86 returns the second operand when either is NaN, NEON and WebAssembly return NaN; without vectors, NaN would be lost.
+    if lanes::<S>() >= 4 { zero.max(value) } else { value.le(zero).select(zero, value) }
 }
 
 /// `R` rows of `C` pixels, `N` blocks of output channels; input pixels are `STRIDE` apart, in a map of blocks or of planes.
