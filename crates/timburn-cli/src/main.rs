@@ -29,6 +29,7 @@ enum Command {
     Eval(commands::eval::Eval),
     Compare(commands::compare::Compare),
     Models(commands::models::Models),
+    Export(commands::export::Export),
     Data(commands::data::Data),
 }
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Eval(eval) => eval.run(),
         Command::Compare(compare) => compare.run(),
         Command::Models(models) => models.run(),
+        Command::Export(export) => export.run(),
         Command::Data(data) => data.run(),
         Command::Train(train) => train.run(),
         Command::FindLr(find) => find.run(),

@@ -144,7 +144,22 @@ def own_rows() -> list[dict]:
         std=channels([1 / 255] * 3),
         channels="bgr",
     )
-    return [lite, keras]
+    # No address: these weights are part of the program only (see README.md).
+    cifar = row(
+        "resnet20",
+        "cifar10",
+        default="yes",
+        url="",
+        layout="canonical",
+        classes=10,
+        input=32,
+        resize=32,
+        interpolation="bilinear",
+        mean=channels([0.4914, 0.4822, 0.4465]),
+        std=channels([0.2470, 0.2435, 0.2616]),
+        licence="MIT OR Apache-2.0",
+    )
+    return [lite, keras, cifar]
 
 
 def main() -> None:

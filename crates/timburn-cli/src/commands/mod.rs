@@ -5,6 +5,7 @@ mod contestant;
 pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod eval;
+pub(crate) mod export;
 pub(crate) mod find_lr;
 pub(crate) mod finetune;
 pub(crate) mod models;
