@@ -2,7 +2,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use timburn_core::disk::{System, replace_file};
-use timburn_core::{Error, Result};
+use timburn_core::{Error, Result, open_device};
+use timburn_infer::Predictor;
 
 use super::finetune::Finetune;
 use super::train::unused;
@@ -19,7 +20,7 @@ const FILES: [(&str, &[u8]); 5] = [
 
 /// Train a classifier now, offline: 500 small pictures of clothes that are part of the program.
 ///
-/// Writes the pictures to a folder and runs `timburn finetune` on it, so that what you see is what you will do with your own.
+/// First, what the embedded network says of the embedded photograph. Then writes the pictures to a folder and runs `timburn finetune` on it, so that what you see is what you will do with your own.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -47,12 +48,26 @@ impl Demo {
             let expected = "a folder that is new or empty".into();
             return Err(Error::Argument { name: "--output", value: folder.display().to_string(), expected });
         }
+        self.predict()?;
         let data = folder.join("fashion-mnist");
         write_data(&data)?;
         if !self.quiet {
             output::note(&format!("$ timburn finetune {} --minutes {} -o {}", data.display(), self.minutes, folder.join("run").display()));
         }
         Finetune::of(data, folder.join("run"), self.minutes, self.device.clone(), self.quiet).run()
+    }
+}
+
+impl Demo {
+    /// What the embedded network says of the embedded photograph.
+    fn predict(&self) -> Result<()> {
+        let predictor = Predictor::embedded(&open_device(&self.device)?)?;
+        let prediction = predictor.classify_bytes(timburn_data::sample_photograph(), "sample photograph")?;
+        output::results(|out| {
+            writeln!(out, "sample photograph")?;
+            let mut guesses = prediction.top(3).into_iter();
+            guesses.try_for_each(|guess| writeln!(out, "  {:6.2} %  {}", 100.0 * guess.probability, guess.label))
+        })
     }
 }
 

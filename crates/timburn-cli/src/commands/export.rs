@@ -69,7 +69,9 @@ impl Export {
             write_safetensors(&bundle.weights, &self.output, self.dtype.into(), &Default::default())?;
         }
         let size = std::fs::metadata(&self.output).map_err(Error::io("read", &self.output))?.len();
-        output::results(|out| writeln!(out, "{}  {:.1} MB, {} tensors", self.output.display(), size as f64 / 1e6, bundle.weights.tensors.len()))?;
+        output::results(|out| {
+            writeln!(out, "{}  {:.1} MB, {} tensors", self.output.display(), size as f64 / 1e6, bundle.weights.tensors.len())
+        })?;
         Ok(0)
     }
 }
