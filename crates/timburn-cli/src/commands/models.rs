@@ -1,9 +1,9 @@
 use clap::Args;
 use serde::Serialize;
-use timburn_core::Result;
 use timburn_core::error::ModelError;
 use timburn_core::suggest::nearest;
-use timburn_models::ARCHITECTURES;
+use timburn_core::{Result, open_device};
+use timburn_models::{ARCHITECTURES, ImageModel, ModelOptions, create};
 use timburn_weights::{Accuracy, catalogue};
 
 use crate::output;
@@ -13,7 +13,7 @@ use crate::output;
 #[command(after_help = "\
 Examples:
   timburn models
-  timburn models resnet50           those whose name contains it
+  timburn models resnet50           those whose name contains it, and of the one called so its stages
   timburn models --json
 
 The weights marked * are those that the bare name of the architecture means. Accuracies are published ones on ImageNet-1k's validation set,
@@ -33,6 +33,9 @@ struct Row {
     input: usize,
     classes: usize,
     weights: Vec<Weights>,
+    /// Of the architecture that was named in full: what freezing, learning rates and Grad-CAM call its parts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -52,15 +55,17 @@ impl Models {
         let pattern = self.pattern.as_deref().unwrap_or_default();
         let chosen =
             ARCHITECTURES.iter().filter(|row| row.name.contains(pattern) || row.aliases.iter().any(|alias| alias.contains(pattern)));
-        let rows: Vec<Row> = chosen
-            .map(|row| Row {
+        let rows = chosen.map(|row| {
+            Ok(Row {
                 name: row.name,
                 parameters: row.parameters,
                 input: row.input,
                 classes: row.classes,
                 weights: weights_of(row.name),
+                stages: if row.name == pattern { stages(row.name)? } else { Vec::new() },
             })
-            .collect();
+        });
+        let rows = rows.collect::<Result<Vec<Row>>>()?;
         if rows.is_empty() {
             let near = nearest(pattern, ARCHITECTURES.iter().map(|row| row.name));
             return Err(ModelError::UnknownArchitecture { name: pattern.into(), nearest: near }.into());
@@ -73,6 +78,9 @@ impl Models {
             writeln!(out, "{:34} {:>12} {:>6} {:>7} {:>7}", "", "parameters", "input", "top-1", "top-5")?;
             for row in &rows {
                 writeln!(out, "{:34} {:>12} {:>6}", row.name, millions(row.parameters), row.input)?;
+                if !row.stages.is_empty() {
+                    writeln!(out, "    stages: {}", row.stages.join(" "))?;
+                }
                 for weights in &row.weights {
                     let mark = if weights.default { "*" } else { " " };
                     let Accuracy { top1, top5 } = weights.published;
@@ -91,6 +99,11 @@ impl Models {
         })?;
         Ok(0)
     }
+}
+
+fn stages(architecture: &str) -> Result<Vec<String>> {
+    let model = create(architecture, &ModelOptions::default(), &open_device("auto")?)?;
+    Ok(model.stages().into_iter().map(|stage| stage.name).collect())
 }
 
 fn weights_of(architecture: &str) -> Vec<Weights> {
