@@ -104,7 +104,7 @@ impl Graph {
     }
 
     /// Bytes of working memory that one call needs for `images` images of this height and width. Each thread that calls at the same time
-    /// needs as much; it is kept for the next call.
+    /// needs as much; it is kept for the next call. Besides, each of rayon's threads keeps what its tiles need: some MB at most.
     ///
     /// # Errors
     /// [`Error::Argument`] when images of this size are too small for the network.
