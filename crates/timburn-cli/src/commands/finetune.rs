@@ -19,7 +19,7 @@ use timburn_train::transfer::{Baselines, Epochs, FineTune, FineTuned, HeadEpoch,
 use timburn_train::{Observer, Recorder, RunFolder, StopFlag};
 use timburn_weights::{HubOptions, resolve};
 
-use super::train::{listen, unused};
+use super::train::{discarded, listen, unused};
 use crate::output::{self, DownloadBar};
 
 /// Make a classifier of a folder of pictures.
@@ -180,13 +180,19 @@ impl Finetune {
         let tuned = job.fit_observed(&bundle, splits, &device, &mut watch);
         watch.1.clear();
         let tuned = match tuned {
-            Err(Error::Train(TrainError::Interrupted)) => {
-                // Nothing was computed that could be used.
-                let _ = std::fs::remove_dir_all(&path);
-                return Ok(128 + signal.load(Ordering::Relaxed) as u8);
+            Err(error) => {
+                let error = discarded(watch.0, error);
+                return match error {
+                    // Nothing was computed that could be used.
+                    Error::Train(TrainError::Interrupted) => Ok(128 + signal.load(Ordering::Relaxed) as u8),
+                    error => Err(error),
+                };
             }
-            other => other?,
+            Ok(tuned) => tuned,
         };
+        for bad in &tuned.bad {
+            log::warn!("left out: {}", bad.reason);
+        }
         let file = path.join("model.timburn");
         tuned.save(&file)?;
         let page = if tuned.interrupted { None } else { Some(self.report(&tuned, watch.0.folder(), &environment, &device, &file)?) };
