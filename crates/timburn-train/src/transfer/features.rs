@@ -93,7 +93,7 @@ impl Extraction {
             let mut seen = 0;
             for batch in loader.epoch(view as u64) {
                 let mut batch = batch?;
-                progress(batch.len() + batch.bad.len());
+                let done = batch.len() + batch.bad.len();
                 if !batch.is_empty() {
                     let pooled = body(batch.images(&self.normalization, device)?)?;
                     index.width = pooled.dims()[1];
@@ -106,6 +106,7 @@ impl Extraction {
                 } else {
                     seen += batch.len();
                 }
+                progress(done);
             }
             if index.labels.is_empty() || (view > 0 && seen != index.labels.len()) {
                 // A file that could be read for one view and not for another: nothing to guess.

@@ -279,7 +279,7 @@ fn what_is_frozen_stays_and_an_unknown_stage_costs_no_time() {
     let tuned = fit(&one, Splits { train: Arc::new(train), ..two_classes() }).unwrap();
     assert_eq!(tuned.phases.len(), 2);
     let store = timburn_train::CheckpointStore::open(folder.path(), 1).unwrap();
-    let trained = bits(&store.latest().unwrap().expect("a checkpoint").groups["model"]);
+    let trained = bits(&store.latest().unwrap().expect("a checkpoint").1.groups["model"]);
     let start = bits(&bundle().weights);
     for (key, bytes) in body(&start) {
         let frozen = ["conv1", "bn1", "layer1", "layer2"].iter().any(|stage| key.starts_with(&format!("{stage}.")));

@@ -44,7 +44,7 @@ fn heads_learn_and_the_body_stays() {
         let (trained, report) = { run }().unwrap();
         assert_eq!(epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(), (0..12).collect::<Vec<_>>());
         assert!(epochs.iter().all(|epoch| epoch.loss.is_finite()), "{head:?}");
-        assert!(report.top(1) > Some(0.9) && report.top(1) > before.top(1), "{head:?}: {:?} after {:?}", report.top(1), before.top(1));
+        assert!(report.top(1) > Some(0.8) && report.top(1) > before.top(1), "{head:?}: {:?} after {:?}", report.top(1), before.top(1));
 
         // The best epoch is what is left, and the model is the one that was scored.
         let lowest = epochs.iter().map(|epoch| epoch.report.loss.unwrap()).fold(f64::INFINITY, f64::min);
