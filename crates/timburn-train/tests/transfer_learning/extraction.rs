@@ -103,7 +103,11 @@ fn bad_files_are_left_out_and_told_also_from_the_cache() {
 fn views_differ_and_are_drawn_by_the_seed_alone() {
     let three = extraction(Shades::set(&[5, 4]), 3);
     let found = run(&three, None).unwrap().0;
-    assert_eq!(all(&found, 0), all(&run(&Extraction { views: 1, ..three.clone() }, None).unwrap().0, 0), "the first is the picture as scored");
+    assert_eq!(
+        all(&found, 0),
+        all(&run(&Extraction { views: 1, ..three.clone() }, None).unwrap().0, 0),
+        "the first is the picture as scored"
+    );
     assert!(all(&found, 0) != all(&found, 1) && all(&found, 1) != all(&found, 2));
     for other in [Extraction { workers: 3, ..three.clone() }, Extraction { batch_size: 9, ..three.clone() }] {
         let other = run(&other, None).unwrap().0;
@@ -154,7 +158,11 @@ fn damaged_caches_are_never_used_and_repaired() {
         ("a bit of the last row", &rows, flipped(whole.len() - 1)),
         ("another label", &index, labels.into_bytes()),
         ("half an index", &index, text.as_bytes()[..text.len() / 2].to_vec()),
-        ("an index with another shape", &index, text.replacen("\"width\":24", "\"width\":48", 1).replacen("\"views\":2", "\"views\":1", 1).into()),
+        (
+            "an index with another shape",
+            &index,
+            text.replacen("\"width\":24", "\"width\":48", 1).replacen("\"views\":2", "\"views\":1", 1).into(),
+        ),
         ("an absurd index", &index, text.replacen("\"width\":24", &format!("\"width\":{}", usize::MAX), 1).into()),
     ];
     for (what, path, bytes) in damages {
