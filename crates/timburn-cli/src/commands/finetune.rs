@@ -184,8 +184,10 @@ impl Finetune {
             Err(error) => {
                 let error = discarded(watch.0, error);
                 return match error {
-                    // Nothing was computed that could be used.
-                    Error::Train(TrainError::Interrupted) => Ok(128 + signal.load(Ordering::Relaxed) as u8),
+                    Error::Train(TrainError::Interrupted) => {
+                        watch.1.note(&error.to_string());
+                        Ok(128 + signal.load(Ordering::Relaxed) as u8)
+                    }
                     error => Err(error),
                 };
             }
@@ -197,6 +199,9 @@ impl Finetune {
         }
         let file = path.join("model.timburn");
         tuned.save(&file)?;
+        if tuned.interrupted {
+            watch.1.note("stopped: the best so far is the result, without a report");
+        }
         let page = if tuned.interrupted { None } else { Some(self.report(&tuned, watch.0.folder(), &environment, &device, &file)?) };
         self.tell(&tuned, &file, page.as_deref())?;
         Ok(if tuned.interrupted { 128 + signal.load(Ordering::Relaxed) as u8 } else { 0 })
@@ -296,6 +301,7 @@ impl Finetune {
             let phase = |phase: &PhaseReport| json!({ "name": phase.name, "epochs": phase.epochs, "seconds": phase.time.as_secs_f64(), "top1": top1(&phase.report), "loss": phase.report.loss });
             let value = json!({
                 "event": "end", "model": file, "report": page, "chosen": tuned.chosen, "interrupted": tuned.interrupted,
+                "bad": tuned.bad.len(),
                 "validation_top1": top1(&tuned.validation), "test_top1": tuned.test.as_ref().and_then(top1),
                 "knn_top1": tuned.baselines.knn, "probe_top1": tuned.baselines.probe,
                 "phases": tuned.phases.iter().map(phase).collect::<Vec<_>>(),
@@ -438,7 +444,8 @@ impl TransferObserver for Screen {
                 self.event(&json!({ "event": "no_body", "reason": reason }))
             }
             Phase::Test => {
-                self.bar(0, "{msg} {pos}/{len}");
+                self.bar(0, "{msg} {bar:30} {pos}/{len}");
+                self.bar.set_message("scoring the test set");
                 Ok(())
             }
         }
@@ -479,6 +486,8 @@ impl Observer for Screen {
     fn evaluating(&mut self, done: usize, total: usize) {
         if self.bar.length() != Some(total as u64) {
             self.bar.reset();
+            // Not at its end before it has begun.
+            self.bar.set_position(0);
             self.bar.set_length(total as u64);
             self.bar.set_message("scoring");
         }

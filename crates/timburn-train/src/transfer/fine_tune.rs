@@ -325,6 +325,12 @@ impl FineTune {
         let test = splits.test.clone();
         let data = TrainData::new(&recipe, splits)?;
         let test = test.filter(|_| !data.scores_on_test);
+        for (name, set) in [("training pictures", data.train()), ("validation pictures", data.validation())] {
+            if set.is_empty() {
+                let expected = "at least one; copies of one picture stay in one part".into();
+                return Err(Error::Argument { name, value: "0".into(), expected });
+            }
+        }
 
         let weighted = with_class_weights(&recipe, &data)?;
         let weights = weighted.loss.class_weights().unwrap_or_default();

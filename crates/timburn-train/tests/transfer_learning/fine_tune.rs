@@ -184,6 +184,9 @@ fn a_validation_set_is_made_where_there_is_none() {
     assert!(tuned.data.scores_on_test);
     assert!(fit(&FineTune { validation: 0.0, ..job(0) }, splits(&[10, 10], None, None)).is_err());
 
+    let error = fit(&job(0), splits(&[5, 5], Some(&[0, 0]), None)).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("validation pictures = 0"), "{error}");
+
     let few = fit(&FineTune { per_class: Some(3), ..job(0) }, two_classes()).unwrap();
     let labels: Vec<usize> = (0..few.data.train().len()).map(|index| few.data.train().label(index)).collect();
     assert_eq!((labels.len(), labels.iter().sum::<usize>(), few.validation.samples), (6, 3, 10));
