@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use timburn_core::Error;
 
 /// One error, for people.
@@ -47,11 +47,15 @@ pub(crate) fn results(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> R
     }
 }
 
-/// A bar on stderr with rate and time left; silent off a terminal.
+/// A bar on stderr with rate (`{rate}`) and time left; silent off a terminal.
 pub(crate) fn bar(total: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("━╸─"));
+        // indicatif's own rate has four decimals.
+        let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = write!(out, "{:.0}/s", state.per_sec());
+        };
+        bar.set_style(style.with_key("rate", rate).progress_chars("━╸─"));
     }
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

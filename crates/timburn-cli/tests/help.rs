@@ -1,5 +1,5 @@
 //! Help texts are part of the interface: a change must be seen.
-#![allow(clippy::expect_used, reason = "helpers of tests")]
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::process::Command;
 
@@ -14,5 +14,11 @@ fn help_has_examples_and_every_option() {
     for words in ["Examples:", "timburn predict dog.jpg --top 3", "--model", "--weights", "--device", "--top", "--batch", "--json"] {
         assert!(predict.contains(words), "{words} is missing in\n{predict}");
     }
-    assert!(help("models").contains("Examples:"));
+    for verb in ["models", "demo", "train", "find-lr", "finetune", "eval", "compare"] {
+        let text = help(verb);
+        let (_, examples) = text.split_once("Examples:\n").unwrap_or_else(|| panic!("{verb} has no examples\n{text}"));
+        assert!(examples.lines().next().expect("a line").trim_start().starts_with(&format!("timburn {verb}")), "{text}");
+        // clap wraps no text of ours.
+        assert!(text.lines().all(|line| line.chars().count() <= 140), "{verb}\n{text}");
+    }
 }

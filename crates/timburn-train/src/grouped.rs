@@ -16,12 +16,12 @@ pub struct Grouped<M: ImageModel + ModuleDisplay> {
 }
 
 impl<M: ImageModel + ModuleDisplay> Grouped<M> {
-    /// Gathers the outputs of `model`: `groups[i]` are those that class i stands for.
+    /// Gathers the classes of `model`: `groups[i]` are those that class i stands for. A model with one logit has two.
     ///
     /// # Errors
     /// [`Error::Argument`] for an output that is not there, or a group without any.
     pub fn new(model: M, groups: Vec<Vec<usize>>) -> Result<Self> {
-        let outputs = model.num_classes();
+        let outputs = model.num_classes().max(2);
         if let Some(empty) = groups.iter().position(Vec::is_empty) {
             let expected = "at least one class of the model".into();
             return Err(Error::Argument { name: "groups", value: format!("none for class {empty}"), expected });
@@ -44,13 +44,20 @@ impl<M: ImageModel + ModuleDisplay> ImageModel for Grouped<M> {
         self.model.forward_stage(index, input)
     }
 
+    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+        self.model.forward_features(images)
+    }
+
     fn pool(&self, features: Tensor<4>) -> Tensor<2> {
         self.model.pool(features)
     }
 
     fn classify(&self, pooled: Tensor<2>) -> Tensor<2> {
-        let probabilities = softmax(self.model.classify(pooled), 1);
-        let (outputs, groups) = (self.model.num_classes(), self.groups.len());
+        let logits = self.model.classify(pooled);
+        // σ(x) is the second of softmax([0, x]).
+        let logits = if self.model.num_classes() == 1 { Tensor::cat(vec![logits.zeros_like(), logits], 1) } else { logits };
+        let probabilities = softmax(logits, 1);
+        let (outputs, groups) = (self.model.num_classes().max(2), self.groups.len());
         let mut member = vec![0.0f32; outputs * groups];
         for (group, members) in self.groups.iter().enumerate() {
             for output in members {
@@ -96,10 +103,18 @@ mod tests {
         let images = Tensor::random([2, 3, 32, 32], burn::tensor::Distribution::Normal(0.0, 1.0), &device);
         let all = host(softmax(model.forward(images.clone()), 1)).unwrap();
         let grouped = Grouped::new(model.clone(), vec![vec![0, 3], vec![4]]).unwrap();
-        let found = host(softmax(grouped.forward(images), 1)).unwrap();
+        let found = host(softmax(grouped.forward(images.clone()), 1)).unwrap();
         for (row, found) in all.chunks(5).zip(found.chunks(2)) {
             let (first, second) = (row[0] + row[3], row[4]);
             assert!((found[0] - first / (first + second)).abs() < 1e-6, "{found:?}");
+        }
+        // One logit is two classes.
+        let single = model.clone().reset_classifier(1, 0, &device);
+        let logits = host(single.forward(images.clone())).unwrap();
+        let swapped = Grouped::new(single, vec![vec![1], vec![0]]).unwrap();
+        let found = host(softmax(swapped.forward(images), 1)).unwrap();
+        for (logit, found) in logits.iter().zip(found.chunks(2)) {
+            assert!((found[0] - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-6, "{found:?}");
         }
         assert!(Grouped::new(model.clone(), vec![vec![5]]).is_err());
         assert!(Grouped::new(model, vec![vec![0], Vec::new()]).is_err());

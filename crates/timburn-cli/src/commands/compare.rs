@@ -73,6 +73,9 @@ impl Compare {
             sittings.push((contestant, sitting, found));
         }
         let [first, second] = sittings.as_slice() else { return Ok(1) };
+        for bad in &first.2.bad {
+            log::warn!("left out: {}", bad.reason);
+        }
         // Both saw the same files in the same order; what one could not read, the other could not either.
         let answers = first.2.predictions.iter().zip(second.2.predictions.iter());
         let comparison = Comparison::of(answers.map(|(a, b)| (a.is_right(), b.is_right())), SEED);
@@ -94,7 +97,7 @@ impl Compare {
         if self.json {
             let value = json!({
                 "a": { "model": self.first, "score": summary(&first.2.report) }, "b": { "model": self.second, "score": summary(&second.2.report) },
-                "part": part, "comparison": comparison, "reports": pages,
+                "part": part, "bad": first.2.bad.len(), "comparison": comparison, "reports": pages,
             });
             output::results(|out| writeln!(out, "{value}"))?;
             return Ok(0);

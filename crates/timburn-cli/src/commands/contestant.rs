@@ -79,8 +79,10 @@ impl Contestant {
     pub(super) fn open(name: &str, weights: Option<&Path>, device: &Device) -> Result<Self> {
         let progress = DownloadBar::default();
         let file = Path::new(name);
+        // What is written like a file is one, also where it is missing: no model is called so.
+        let is_file = file.is_file() || file.components().count() > 1 || file.extension().is_some_and(|extension| extension == "timburn");
         let (model, weights) = match weights {
-            None if file.is_file() => (None, Some(file)),
+            None if is_file => (None, Some(file)),
             _ => (Some(name), weights),
         };
         let bundle = resolve(model, weights, &HubOptions::from_env(), &progress)?;
@@ -129,7 +131,7 @@ impl Contestant {
         let bar = if quiet {
             indicatif::ProgressBar::hidden()
         } else {
-            output::bar(loader.samples() as u64, "{msg} {bar:30} {pos}/{len} pictures, {per_sec}, {eta} left")
+            output::bar(loader.samples() as u64, "{msg} {bar:30} {pos}/{len} pictures, {rate}, {eta} left")
         };
         bar.set_message(self.name.clone());
         let outputs = sitting.model.outputs();

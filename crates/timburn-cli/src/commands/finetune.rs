@@ -19,7 +19,7 @@ use timburn_train::transfer::{Baselines, Epochs, FineTune, FineTuned, HeadEpoch,
 use timburn_train::{Observer, Recorder, RunFolder, StopFlag};
 use timburn_weights::{HubOptions, resolve};
 
-use super::train::{listen, unused};
+use super::train::{discarded, listen, unused};
 use crate::output::{self, DownloadBar};
 
 /// Make a classifier of a folder of pictures.
@@ -171,24 +171,37 @@ impl Finetune {
         let name = self.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let path = self.output.clone().unwrap_or_else(|| unused(&format!("finetune-{name}")));
         let environment = Environment::collect(&self.device);
+        // Before the folder: who interrupts from here on leaves none.
+        listen(&stop, &signal)?;
         let folder = RunFolder::create(&path, Overwrite::Refuse, &recipe.to_toml()?, &environment)?;
         job.checkpoints = Some(folder.checkpoints());
-        listen(&stop, &signal)?;
         let screen = Screen::new(self.json, self.quiet);
         screen.note(&format!("{}: {} pictures of {} classes", self.data.display(), splits.train.len(), splits.classes().len()));
         let mut watch = (Recorder::new(folder, splits.classes().clone(), None)?, screen);
         let tuned = job.fit_observed(&bundle, splits, &device, &mut watch);
         watch.1.clear();
         let tuned = match tuned {
-            Err(Error::Train(TrainError::Interrupted)) => {
-                // Nothing was computed that could be used.
-                let _ = std::fs::remove_dir_all(&path);
-                return Ok(128 + signal.load(Ordering::Relaxed) as u8);
+            Err(error) => {
+                let error = discarded(watch.0, error);
+                return match error {
+                    Error::Train(TrainError::Interrupted) => {
+                        watch.1.note(&error.to_string());
+                        Ok(128 + signal.load(Ordering::Relaxed) as u8)
+                    }
+                    error => Err(error),
+                };
             }
-            other => other?,
+            Ok(tuned) => tuned,
         };
+        for bad in &tuned.bad {
+            watch.0.folder().append_bad_file(Path::new(&bad.name), &bad.reason)?;
+            log::warn!("left out: {}", bad.reason);
+        }
         let file = path.join("model.timburn");
         tuned.save(&file)?;
+        if tuned.interrupted {
+            watch.1.note("stopped: the best so far is the result, without a report");
+        }
         let page = if tuned.interrupted { None } else { Some(self.report(&tuned, watch.0.folder(), &environment, &device, &file)?) };
         self.tell(&tuned, &file, page.as_deref())?;
         Ok(if tuned.interrupted { 128 + signal.load(Ordering::Relaxed) as u8 } else { 0 })
@@ -275,7 +288,7 @@ impl Finetune {
             if let Some(test) = &splits.test {
                 writeln!(out, "{} test pictures, for the final score alone", test.len())?;
             }
-            writeln!(out, "body {model}, head {:?}", self.head)
+            writeln!(out, "body {model}, head {}", named(&self.head))
         })?;
         Ok(0)
     }
@@ -283,11 +296,14 @@ impl Finetune {
     fn tell(&self, tuned: &FineTuned, file: &Path, page: Option<&Path>) -> Result<()> {
         let top1 = |report: &timburn_train::Report| report.top(1).map(|share| 100.0 * share);
         if self.json {
+            // Shares, as in every other line of JSON.
+            let top1 = |report: &timburn_train::Report| report.top(1);
             let phase = |phase: &PhaseReport| json!({ "name": phase.name, "epochs": phase.epochs, "seconds": phase.time.as_secs_f64(), "top1": top1(&phase.report), "loss": phase.report.loss });
             let value = json!({
                 "event": "end", "model": file, "report": page, "chosen": tuned.chosen, "interrupted": tuned.interrupted,
+                "bad": tuned.bad.len(),
                 "validation_top1": top1(&tuned.validation), "test_top1": tuned.test.as_ref().and_then(top1),
-                "knn_top1": 100.0 * tuned.baselines.knn, "probe_top1": 100.0 * tuned.baselines.probe,
+                "knn_top1": tuned.baselines.knn, "probe_top1": tuned.baselines.probe,
                 "phases": tuned.phases.iter().map(phase).collect::<Vec<_>>(),
             });
             return output::results(|out| writeln!(out, "{value}"));
@@ -311,6 +327,17 @@ impl Finetune {
             writeln!(out, "model       {}", file.display())?;
             writeln!(out, "use it      timburn predict PICTURE --weights {}", file.display())
         })
+    }
+}
+
+/// As `--head` takes it.
+fn named(head: &Head) -> String {
+    match head {
+        Head::Linear => "linear".into(),
+        Head::Fastai => "fastai".into(),
+        Head::Cosine(_) => "cosine".into(),
+        Head::Mlp(mlp) => mlp.widths.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
+        Head::Layers(_) => "layers".into(),
     }
 }
 
@@ -389,7 +416,7 @@ impl TransferObserver for Screen {
     fn phase(&mut self, phase: &Phase) -> Result<()> {
         match phase {
             Phase::Features { passes } => {
-                self.bar(*passes as u64, "features {bar:30} {pos}/{len} pictures, {per_sec}, {eta} left");
+                self.bar(*passes as u64, "features {bar:30} {pos}/{len} pictures, {rate}, {eta} left");
                 self.event(&json!({ "event": "features", "passes": passes }))
             }
             Phase::Baselines => {
@@ -405,8 +432,11 @@ impl TransferObserver for Screen {
                 self.epochs = *epochs;
                 let estimate = step.map(|step| step.as_secs_f64() * (*steps * *epochs) as f64);
                 let about = estimate.map_or_else(String::new, |seconds| format!(", about {:.0} min", (seconds / 60.0).ceil()));
-                self.note(&format!("body        {epochs} epochs of {steps} steps{about}"));
+                let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+                self.note(&format!("body        {} of {}{about}", counted(*epochs, "epoch"), counted(*steps, "step")));
                 self.bar(*steps, "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left");
+                self.bar.set_prefix(format!("epoch 1/{epochs}"));
+                self.bar.set_message("first step");
                 self.event(&json!({ "event": "body", "epochs": epochs, "steps": steps, "estimated_seconds": estimate }))
             }
             Phase::NoBody { reason } => {
@@ -414,7 +444,8 @@ impl TransferObserver for Screen {
                 self.event(&json!({ "event": "no_body", "reason": reason }))
             }
             Phase::Test => {
-                self.bar(0, "{msg} {pos}/{len}");
+                self.bar(0, "{msg} {bar:30} {pos}/{len}");
+                self.bar.set_message("scoring the test set");
                 Ok(())
             }
         }
@@ -455,6 +486,8 @@ impl Observer for Screen {
     fn evaluating(&mut self, done: usize, total: usize) {
         if self.bar.length() != Some(total as u64) {
             self.bar.reset();
+            // Not at its end before it has begun.
+            self.bar.set_position(0);
             self.bar.set_length(total as u64);
             self.bar.set_message("scoring");
         }

@@ -65,7 +65,7 @@ impl Predict {
             return self.sample(&predictor);
         }
 
-        let bar = output::bar(files.len() as u64, "{bar:30} {pos}/{len} pictures, {per_sec}, {eta} left");
+        let bar = output::bar(files.len() as u64, "{bar:30} {pos}/{len} pictures, {rate}, {eta} left");
         let mut code = 0;
         for (number, batch) in files.chunks(usize::from(self.batch)).enumerate() {
             let outcomes = predictor.classify_files(batch);

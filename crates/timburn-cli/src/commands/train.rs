@@ -289,7 +289,7 @@ pub(super) fn unused(name: &str) -> PathBuf {
 }
 
 /// The error that ended a new run, whose folder goes if the run never got to a step.
-fn discarded(recorder: Recorder, error: Error) -> Error {
+pub(super) fn discarded(recorder: Recorder, error: Error) -> Error {
     if let Err(second) = recorder.into_folder().discard_unused() {
         log::warn!("the folder of the run that failed is still there: {second}");
     }

@@ -35,9 +35,20 @@ pub(crate) fn folder() -> tempfile::TempDir {
 
 /// The first pictures of each class of CIFAR-10 (JPEG), as class folders below `folder`; none where the data is missing.
 pub(crate) fn cifar(folder: &Path, train: usize, test: usize) -> Option<PathBuf> {
+    some_of("cifar10-jpeg", folder, train, test)
+}
+
+/// The first pictures of cats and of dogs, as class folders below `folder`: 16 each for training, 8 each for validation; none where the data
+/// is missing.
+pub(crate) fn pets(folder: &Path) -> Option<PathBuf> {
+    some_of("cats-and-dogs", folder, 16, 8)
+}
+
+/// The first files of each class of the archive `name`, so many for training, so many of any other part.
+fn some_of(name: &str, folder: &Path, train: usize, others: usize) -> Option<PathBuf> {
     let data =
         std::env::var_os("TIMBURN_DATA").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
-    let archive = data.join("cifar10-jpeg.tar.gz");
+    let archive = data.join(format!("{name}.tar.gz"));
     let Ok(file) = std::fs::File::open(&archive) else {
         // Past the harness, which swallows what a passing test prints.
         let why = format!("skipped: {} is not there (set TIMBURN_DATA to the folder that has it)\n", archive.display());
@@ -50,7 +61,7 @@ pub(crate) fn cifar(folder: &Path, train: usize, test: usize) -> Option<PathBuf>
         let mut entry = entry.expect("a member");
         let path = entry.path().expect("a path").into_owned();
         let class = path.parent().expect("a folder").to_owned();
-        let wanted = if class.components().any(|part| part.as_os_str() == "train") { train } else { test };
+        let wanted = if class.components().any(|part| part.as_os_str() == "train") { train } else { others };
         let count = counts.entry(class).or_insert(0);
         if path.extension().is_some_and(|extension| extension == "jpg") && *count < wanted {
             *count += 1;
@@ -59,5 +70,5 @@ pub(crate) fn cifar(folder: &Path, train: usize, test: usize) -> Option<PathBuf>
             entry.unpack(target).expect("unpacks");
         }
     }
-    Some(folder.join("cifar10-jpeg"))
+    Some(folder.join(name))
 }

@@ -63,22 +63,21 @@ impl Extraction {
             && let Some((index, rows)) = Rows::open(folder, key)?
         {
             progress(self.dataset.len() * self.views.max(1));
-            return Ok((Features { index, rows }, Vec::new()));
+            return Ok(Features { index, rows }.with_bad());
         }
-        let mut bad = Vec::new();
         let (index, rows) = match cache {
             None => {
                 let mut writer = RowsWriter::memory();
-                let index = self.extract(body, device, &mut writer, progress, &mut bad)?;
+                let index = self.extract(body, device, &mut writer, progress)?;
                 (index, writer.into_memory())
             }
             Some((folder, key)) => {
-                RowsWriter::file(folder, key, |writer| self.extract(body, device, writer, progress, &mut bad))?;
+                RowsWriter::file(folder, key, |writer| self.extract(body, device, writer, progress))?;
                 let missing = || Error::io("read back", folder)(std::io::ErrorKind::NotFound.into());
                 Rows::open(folder, key)?.ok_or_else(missing)?
             }
         };
-        Ok((Features { index, rows }, bad))
+        Ok(Features { index, rows }.with_bad())
     }
 
     fn extract(
@@ -87,15 +86,14 @@ impl Extraction {
         device: &Device,
         writer: &mut RowsWriter<'_>,
         progress: &mut dyn FnMut(usize),
-        bad: &mut Vec<BadFile>,
     ) -> Result<Index> {
-        let mut index = Index { width: 0, views: self.views.max(1), labels: Vec::new(), samples: Vec::new() };
+        let mut index = Index { width: 0, views: self.views.max(1), labels: Vec::new(), samples: Vec::new(), bad: Vec::new() };
         for view in 0..index.views {
             let loader = self.loader(if view == 0 { &self.plain } else { &self.augmented })?;
             let mut seen = 0;
             for batch in loader.epoch(view as u64) {
                 let mut batch = batch?;
-                progress(batch.len() + batch.bad.len());
+                let done = batch.len() + batch.bad.len();
                 if !batch.is_empty() {
                     let pooled = body(batch.images(&self.normalization, device)?)?;
                     index.width = pooled.dims()[1];
@@ -104,15 +102,16 @@ impl Extraction {
                 if view == 0 {
                     index.labels.append(&mut batch.labels);
                     index.samples.append(&mut batch.indices);
-                    bad.append(&mut batch.bad);
+                    index.bad.extend(batch.bad.drain(..).map(|bad| (bad.index, bad.name, bad.reason)));
                 } else {
                     seen += batch.len();
                 }
+                progress(done);
             }
             if index.labels.is_empty() || (view > 0 && seen != index.labels.len()) {
                 // A file that could be read for one view and not for another: nothing to guess.
-                let first = bad.first().map_or_else(|| "no picture could be used".into(), |bad| bad.reason.clone());
-                return Err(DataError::TooManyBadFiles { bad: bad.len(), seen: self.dataset.len(), allowed: 0, first }.into());
+                let first = index.bad.first().map_or_else(|| "no picture could be used".into(), |bad| bad.2.clone());
+                return Err(DataError::TooManyBadFiles { bad: index.bad.len(), seen: self.dataset.len(), allowed: 0, first }.into());
             }
         }
         Ok(index)
@@ -152,6 +151,11 @@ impl Extraction {
 }
 
 impl Features {
+    fn with_bad(mut self) -> (Self, Vec<BadFile>) {
+        let bad = self.index.bad.drain(..).map(|(index, name, reason)| BadFile { index, name, reason }).collect();
+        (self, bad)
+    }
+
     /// Number of pictures.
     pub fn len(&self) -> usize {
         self.index.labels.len()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
 use timburn_core::error::TrainError;
-use timburn_core::{Classes, Preprocessing, Result};
+use timburn_core::{Classes, Error, Preprocessing, Result};
 use timburn_data::loader::{BadFile, Loader, LoaderOptions, Sampling};
 use timburn_data::transform::{Filter, Flip, RandomResizedCrop, Transform, presets};
 use timburn_data::{Dataset, DynDataset, Pipeline, Splits};
@@ -63,7 +63,7 @@ pub struct FineTune {
     pub epochs: Epochs,
     /// What follows the body.
     pub head: Head,
-    /// One logit for two classes instead of two.
+    /// One logit instead of two, for two classes.
     pub single_logit: bool,
     /// Most epochs of the head's own training. A linear head has none: logistic regression finds its weights.
     pub head_epochs: u64,
@@ -143,7 +143,7 @@ pub struct Baselines {
 pub struct PhaseReport {
     /// `head` or `body`.
     pub name: &'static str,
-    /// Epochs trained.
+    /// Whole epochs trained.
     pub epochs: u64,
     /// How long it took.
     pub time: Duration,
@@ -267,7 +267,7 @@ impl FineTune {
     /// The recipe of the body's training, for pictures as `preprocessing` wants them.
     ///
     /// # Errors
-    /// [`Error::Argument`](timburn_core::Error::Argument) for values out of range.
+    /// [`Error::Argument`] for values out of range.
     pub fn recipe(&self, preprocessing: &Preprocessing, outputs: usize) -> Result<Recipe> {
         let interpolation = Filter::from(preprocessing.interpolation);
         let crop = RandomResizedCrop { scale: [0.35, 1.0], interpolation, ..RandomResizedCrop::new(preprocessing.input) };
@@ -303,28 +303,45 @@ impl FineTune {
     /// [`fit`](Self::fit), told step by step.
     ///
     /// # Errors
-    /// [`Error::Argument`](timburn_core::Error::Argument) for values out of range; those of data, weights, device, checkpoints and observer;
-    /// [`TrainError`].
+    /// [`Error::Argument`] for values out of range, fewer than two classes, or one logit for more;
+    /// [`ModelError::UnknownStage`](timburn_core::error::ModelError::UnknownStage); those of data, weights, device, checkpoints and observer;
+    /// [`TrainError`], of which [`Interrupted`](TrainError::Interrupted) when the stop came before there was a head.
     pub fn fit_observed(&self, bundle: &Bundle, splits: Splits, device: &Device, observer: &mut dyn TransferObserver) -> Result<FineTuned> {
         let device = device.clone().without_autodiff();
         let classes = splits.classes().clone();
-        let outputs = if self.single_logit && classes.len() == 2 { 1 } else { classes.len() };
+        if classes.len() < 2 || (self.single_logit && classes.len() != 2) {
+            let expected = if self.single_logit { "two, for a single logit" } else { "at least two" }.into();
+            return Err(Error::Argument { name: "classes of the data", value: classes.len().to_string(), expected });
+        }
+        let outputs = if self.single_logit { 1 } else { classes.len() };
         let options = ModelOptions { classes: Some(outputs), head: self.head.clone(), seed: self.seed, ..bundle.model.options.clone() };
         let model = bundle.load_with(&options, &device)?;
+        if let Some(stage) = &self.freeze {
+            // Before all the work, not after it.
+            crate::freeze::freeze_until(model.clone(), stage)?;
+        }
         let mut recipe = self.recipe(&bundle.preprocessing, outputs)?;
-        recipe.loss.set_class_weights((self.balanced && outputs > 1).then_some(ClassWeights::Rule(WeightRule::Balanced)));
+        recipe.loss.set_class_weights(self.balanced.then_some(ClassWeights::Rule(WeightRule::Balanced)));
         let test = splits.test.clone();
         let data = TrainData::new(&recipe, splits)?;
         let test = test.filter(|_| !data.scores_on_test);
+        for (name, set) in [("training pictures", data.train()), ("validation pictures", data.validation())] {
+            if set.is_empty() {
+                let expected = "at least one; copies of one picture stay in one part".into();
+                return Err(Error::Argument { name, value: "0".into(), expected });
+            }
+        }
 
-        let (train, validation, bad) = self.features(&model, &recipe, &data, &device, observer)?;
+        let weighted = with_class_weights(&recipe, &data)?;
+        let weights = weighted.loss.class_weights().unwrap_or_default();
+
+        let (train, validation, mut bad) = self.features(&model, &recipe, &data, &device, observer)?;
         observer.phase(&Phase::Baselines)?;
-        let weights = with_class_weights(&recipe, &data)?.loss.class_weights().unwrap_or_default().to_vec();
-        let probe = Probe::fit(&train, &validation, classes.len(), &weights, &device)?;
+        let probe = Probe::fit(&train, &validation, classes.len(), weights, &device)?;
         let baselines = Baselines { knn: knn_accuracy(&train, &validation, classes.len(), NEIGHBOURS, &device)?, probe: probe.accuracy };
         observer.baselines(&baselines);
 
-        let head = self.train_head(model, (&train, &validation), &probe, &recipe, &device, observer)?;
+        let head = self.train_head(model, (&train, &validation), &probe, &weighted, &device, observer)?;
         let mut phases = vec![head.1];
         let body = self.train_body(&head.0, &mut recipe, &data, &device, observer)?;
         let (mut model, mut chosen, mut interrupted) = (head.0, "head", self.stop.is_requested());
@@ -348,6 +365,9 @@ impl FineTune {
             None => (self.examine(&model, data.validation().clone(), &recipe, &device, observer)?, "validation set"),
         };
         let test = (examined == "test set").then(|| examination.report.clone());
+        if test.is_some() {
+            bad.extend(examination.bad.iter().cloned());
+        }
         let bundle = self.bundle(bundle, &model, &options, &classes, &recipe, &validation_report)?;
         Ok(FineTuned {
             bundle,
@@ -446,7 +466,7 @@ impl FineTune {
     /// The model with its body trained too, if there is time for it.
     fn train_body(
         &self,
-        model: &Model,
+        whole: &Model,
         recipe: &mut Recipe,
         data: &TrainData,
         device: &Device,
@@ -454,23 +474,26 @@ impl FineTune {
     ) -> Result<Option<(Model, PhaseReport, Ending)>> {
         let started = Instant::now();
         let model = match &self.freeze {
-            Some(stage) => crate::freeze::freeze_until(model.clone(), stage)?,
-            None => model.clone(),
+            Some(stage) => crate::freeze::freeze_until(whole.clone(), stage)?,
+            None => whole.clone(),
         };
         let steps = (data.train().len() / self.batch_size.max(1)).max(1) as u64;
         let (epochs, step) = match self.epochs {
             Epochs::Fixed(epochs) => (epochs, None),
+            Epochs::Within { time, .. } if time.is_zero() => (0, None),
             Epochs::Within { time, most } => {
-                let step = self.time_step(&model, recipe, data, device)?;
+                let step = self.time_step(&model, &with_class_weights(recipe, data)?, data, device)?;
                 let epoch = step.as_secs_f64() * steps as f64;
                 ((time.as_secs_f64() / epoch).floor().min(most as f64) as u64, Some(step))
             }
         };
         if epochs == 0 || self.stop.is_requested() {
             let reason = match step {
+                _ if self.stop.is_requested() => "it was asked to stop".into(),
                 Some(step) => {
-                    let minutes = step.as_secs_f64() * steps as f64 / 60.0;
-                    format!("an epoch of it would take {minutes:.0} min on this machine: more than the time given")
+                    let seconds = step.as_secs_f64() * steps as f64;
+                    let time = if seconds < 100.0 { format!("{:.0} s", seconds.ceil()) } else { format!("{:.0} min", seconds / 60.0) };
+                    format!("an epoch of it would take {time} on this machine: more than the time given")
                 }
                 None => "no epochs were asked for".into(),
             };
@@ -485,6 +508,7 @@ impl FineTune {
             None => trainer,
         };
         let outcome = trainer.fit(observer)?;
+        let epochs = outcome.step / steps;
         let last = outcome.report.as_ref().and_then(|report| report.top(1));
         let (tuned, report) = match (outcome.best_weights()?, outcome.report) {
             // The last weights are not the best ones.
@@ -496,14 +520,15 @@ impl FineTune {
             (_, Some(report)) => (outcome.model, report),
             (_, None) => return Ok(None),
         };
+        // Onto the model as it was: parts of the trained one may be marked as frozen.
+        let tuned = load_state_dict(whole, &state_dict(&tuned))?;
         Ok(Some((tuned, PhaseReport { name: "body", epochs, time: started.elapsed(), report }, outcome.ending)))
     }
 
     /// What a training step takes: the faster of two after one that is not counted.
     fn time_step(&self, model: &Model, recipe: &Recipe, data: &TrainData, device: &Device) -> Result<Duration> {
         let pipeline = Pipeline::new(recipe.augment.train.clone())?;
-        let options = LoaderOptions { batch_size: self.batch_size, sampling: Sampling::Sequential, ..LoaderOptions::default() };
-        let loader = Loader::new(data.train().clone(), Arc::new(pipeline), options)?;
+        let loader = Loader::new(data.train().clone(), Arc::new(pipeline), self.in_order())?;
         let mut learner = Learner::new(recipe, model.clone(), device, 1)?;
         let mut fastest = Duration::MAX;
         for (number, batch) in loader.epoch(0).take(3).enumerate() {
@@ -523,6 +548,12 @@ impl FineTune {
         Ok(fastest)
     }
 
+    fn in_order(&self) -> LoaderOptions {
+        let defaults = LoaderOptions::default();
+        let workers = if self.workers == 0 { defaults.workers } else { self.workers };
+        LoaderOptions { batch_size: self.batch_size, sampling: Sampling::Sequential, workers, ..defaults }
+    }
+
     /// What `model` says of every picture of `dataset`.
     fn examine(
         &self,
@@ -534,8 +565,7 @@ impl FineTune {
     ) -> Result<Examination> {
         let total = dataset.len();
         let pipeline = Pipeline::new(recipe.augment.evaluation.clone())?;
-        let options = LoaderOptions { batch_size: self.batch_size, sampling: Sampling::Sequential, ..LoaderOptions::default() };
-        let loader = Loader::new(dataset, Arc::new(pipeline), options)?;
+        let loader = Loader::new(dataset, Arc::new(pipeline), self.in_order())?;
         let loss = Loss::new(LossConfig::for_outputs(model.num_classes()), model.num_classes())?;
         let evaluator = Evaluator {
             loader: &loader,

@@ -101,7 +101,9 @@ impl HeadTraining {
     ) -> Result<(M, Report)> {
         let section = &self.recipe.train;
         let (classes, batch) = (model.num_classes().max(2), section.batch_size.min(train.len().max(1)));
-        let steps = train.len().div_ceil(batch) as u64;
+        // A last batch of one picture would be none: its batch norms would see no variance.
+        let least = if batch > 1 { 2 } else { 1 };
+        let steps = (train.len() + 1 - least).div_ceil(batch).max(1) as u64;
         let frozen = HeadOnly { model: freeze_until(model, "body")? };
         let mut learner = Learner::new(&self.recipe, frozen, device, steps)?;
         let on = learner.device().clone();
@@ -112,7 +114,7 @@ impl HeadTraining {
             Draws::new(section.seed, &[ORDER, epoch]).shuffle(&mut order);
             let view = (epoch % train.views() as u64) as usize;
             let (mut loss, mut seen) = (0.0, 0);
-            for chosen in order.chunks(batch) {
+            for chosen in order.chunks(batch).filter(|chosen| chosen.len() >= least) {
                 let labels: Vec<usize> = chosen.iter().filter_map(|&position| train.labels().get(position).copied()).collect();
                 let values = train.rows(view, chosen.iter().copied())?;
                 let images = Tensor::from_data(TensorData::new(values, [chosen.len(), train.width(), 1, 1]), &on);

@@ -8,7 +8,7 @@ use super::Features;
 use super::lbfgs::minimize;
 use crate::tensors::host;
 
-/// Most pictures that a probe is fitted to; of more, every k-th.
+/// Most pictures and views that a probe is fitted to; of more, every k-th.
 const MOST: usize = 20_000;
 /// Strengths of the L2 penalty that are tried, from the strongest; each starts from the one before.
 const PENALTIES: [f64; 4] = [1.0, 1e-1, 1e-2, 1e-3];
@@ -31,20 +31,28 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Fits softmax regression with an L2 penalty on the standardised features of `train` by L-BFGS, and keeps the penalty with the lowest
-    /// loss on `validation`. `class_weights`, one per class, weigh the pictures; all alike when empty.
+    /// Fits softmax regression with an L2 penalty on the standardised features of all views of `train` by L-BFGS, and keeps the penalty with
+    /// the lowest loss on `validation`. `class_weights`, one per class, weigh the pictures; all alike when empty. A feature that is the same in
+    /// all of `train` gets weight 0.
     ///
     /// # Errors
     /// Those of reading features; [`Error::Device`](timburn_core::Error::Device).
     pub fn fit(train: &Features, validation: &Features, classes: usize, class_weights: &[f32], device: &Device) -> Result<Self> {
-        let step = train.len().div_ceil(MOST).max(1);
-        let positions: Vec<usize> = (0..train.len()).step_by(step).collect();
+        let step = (train.len() * train.views()).div_ceil(MOST).max(1);
         let width = train.width();
-        let labels: Vec<usize> = positions.iter().filter_map(|&position| train.labels().get(position).copied()).collect();
-        let values = Tensor::<2>::from_data(TensorData::new(train.rows(0, positions)?, [labels.len(), width]), device);
+        let (mut labels, mut rows) = (Vec::new(), Vec::new());
+        for view in 0..train.views() {
+            let positions = (0..train.len()).step_by(step);
+            labels.extend(positions.clone().filter_map(|position| train.labels().get(position).copied()));
+            rows.append(&mut train.rows(view, positions)?);
+        }
+        let values = Tensor::<2>::from_data(TensorData::new(rows, [labels.len(), width]), device);
 
         let mean = values.clone().mean_dim(0);
-        let scale = ((values.clone() - mean.clone()).square().mean_dim(0) + 1e-12).sqrt().recip();
+        let deviation = (values.clone() - mean.clone()).square().mean_dim(0).sqrt();
+        // What does not vary but by rounding says nothing; scaled up it would drown the rest as soon as it varies elsewhere.
+        let constant = deviation.clone().lower_equal(mean.clone().abs() * 1e-6 + 1e-12);
+        let scale = deviation.recip().mask_fill(constant, 0.0);
         let problem =
             Problem { features: (values - mean.clone()) * scale.clone(), targets: Targets::new(&labels, classes, class_weights, device) };
         let scored = validation.tensor(device)?;

@@ -17,6 +17,8 @@ pub(super) struct Index {
     pub(super) views: usize,
     pub(super) labels: Vec<usize>,
     pub(super) samples: Vec<usize>,
+    /// Index, name and fault of each picture that has no row: whoever reads the rows is told as whoever made them.
+    pub(super) bad: Vec<(usize, String, String)>,
 }
 
 /// Rows that are read at random.
@@ -31,8 +33,14 @@ pub(super) enum Rows {
 #[serde(deny_unknown_fields)]
 struct Header {
     key: String,
+    /// Of the rows, then the index.
     blake3: String,
     index: Index,
+}
+
+/// The index as it is hashed: a flipped label would do as much harm as a flipped row.
+fn hashed(index: &Index, header: &Path) -> Result<Vec<u8>> {
+    serde_json::to_vec(index).map_err(|error| Error::io("write", header)(error.into()))
 }
 
 fn paths(folder: &Path, key: &str) -> (PathBuf, PathBuf) {
@@ -42,8 +50,8 @@ fn paths(folder: &Path, key: &str) -> (PathBuf, PathBuf) {
 impl Rows {
     /// The rows of `key` in `folder`; `None` when there are none, or none that are whole.
     pub(super) fn open(folder: &Path, key: &str) -> Result<Option<(Index, Self)>> {
-        let (path, header) = paths(folder, key);
-        let Ok(text) = std::fs::read(&header) else { return Ok(None) };
+        let (path, header_path) = paths(folder, key);
+        let Ok(text) = std::fs::read(&header_path) else { return Ok(None) };
         let Ok(header) = serde_json::from_slice::<Header>(&text) else { return Ok(None) };
         let Ok(mut file) = File::open(&path) else { return Ok(None) };
         let rows = header.index.labels.len().checked_mul(header.index.views).and_then(|rows| rows.checked_mul(header.index.width));
@@ -62,6 +70,7 @@ impl Rows {
             }
             hasher.update(buffer.get(..count).unwrap_or_default());
         }
+        hasher.update(&hashed(&header.index, &header_path)?);
         if hasher.finalize().to_hex().as_str() != header.blake3 {
             log::warn!("{} is damaged; its features are computed again", path.display());
             return Ok(None);
@@ -114,6 +123,7 @@ impl RowsWriter<'_> {
             Ok(())
         })?;
         let Some(index) = index else { return Ok(()) };
+        hasher.update(&hashed(&index, &header)?);
         let text = serde_json::to_vec(&Header { key: key.to_owned(), blake3: hasher.finalize().to_hex().to_string(), index });
         let text = text.map_err(|error| Error::io("write", &header)(error.into()))?;
         replace_file(&System, &header, |out| out.write_all(&text).map_err(Error::io("write", &header)))

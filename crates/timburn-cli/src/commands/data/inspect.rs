@@ -45,7 +45,7 @@ impl Inspect {
         let parts = parts(&splits);
         let total: usize = parts.iter().map(|(_, part)| part.len()).sum();
         let threads = self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-        let bar = output::bar(total as u64, "{bar:30} {pos}/{len} pictures, {per_sec}, {eta} left");
+        let bar = output::bar(total as u64, "{bar:30} {pos}/{len} pictures, {rate}, {eta} left");
         // Evaluation and training differ in what they do with EXIF; what can be decoded does not depend on it.
         let options = DecodeOptions { apply_orientation: false, ..DecodeOptions::default() };
         let found: Vec<(&str, Inspection)> =

@@ -81,7 +81,7 @@ impl Pack {
         let mut written = Vec::new();
         for (name, part) in &parts {
             let file = self.output.join(format!("{name}.pack"));
-            let bar = output::bar(part.len() as u64, &format!("{name} {{bar:30}} {{pos}}/{{len}} pictures, {{per_sec}}, {{eta}} left"));
+            let bar = output::bar(part.len() as u64, &format!("{name} {{bar:30}} {{pos}}/{{len}} pictures, {{rate}}, {{eta}} left"));
             let report = Packed::write(part, &options, &file, |done, _| bar.set_position(done as u64))?;
             bar.finish_and_clear();
             let bad = report.bad.into_iter().map(|bad| Bad { name: bad.name, reason: bad.reason }).collect();
