@@ -2,7 +2,7 @@
 
     python benches/peers/finetune.py DATA WEIGHTS [--rounds 3] [--epochs 5] [--threads 2] [--timburn target/release/timburn]
 
-DATA has train/ and val/ with a folder a class; WEIGHTS is timm's file of tf_efficientnet_lite0. PyTorch's loop keeps the body frozen and runs it
+DATA has train/ and validation/ (or val/) with a folder a class; WEIGHTS is timm's file of tf_efficientnet_lite0. PyTorch's loop keeps the body frozen and runs it
 again in every epoch, on pictures that two worker processes decode; its head is a linear layer, its pictures those of the evaluation.
 Needs torch, torchvision and timm. Both times are those of whole processes: import and start, decoding, training, scores; timburn's also has
 baselines, report and pictures.
@@ -31,7 +31,8 @@ def loop(data: Path, weights: Path, epochs: int, threads: int) -> float:
         parameter.requires_grad = name.startswith("classifier")
     config = timm.data.resolve_data_config({}, model=model)
     transform = timm.data.create_transform(**config)
-    sets = {part: datasets.ImageFolder(data / part, transform) for part in ("train", "val")}
+    held_out = next(part for part in ("validation", "val", "test") if (data / part).is_dir())
+    sets = {part: datasets.ImageFolder(data / part, transform) for part in ("train", held_out)}
     loaders = {
         part: torch.utils.data.DataLoader(found, batch_size=32, shuffle=part == "train", num_workers=threads)
         for part, found in sets.items()
@@ -47,8 +48,8 @@ def loop(data: Path, weights: Path, epochs: int, threads: int) -> float:
             loss.backward()
             optimizer.step()
         with torch.inference_mode():
-            right = sum((model(images).argmax(1) == labels).sum().item() for images, labels in loaders["val"])
-        accuracy = right / len(sets["val"])
+            right = sum((model(images).argmax(1) == labels).sum().item() for images, labels in loaders[held_out])
+        accuracy = right / len(sets[held_out])
     return accuracy
 
 
@@ -73,7 +74,7 @@ def main() -> None:
             started = time.perf_counter()
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             times["timburn"].append(time.perf_counter() - started)
-            ours = json.loads(out.strip().splitlines()[-1])["validation_top1"]
+            ours = 100 * json.loads(out.strip().splitlines()[-1])["validation_top1"]
         started = time.perf_counter()
         out = subprocess.run([sys.executable, *sys.argv, "--child"], check=True, capture_output=True, text=True).stdout
         times["PyTorch"].append(time.perf_counter() - started)

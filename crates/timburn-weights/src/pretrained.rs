@@ -12,13 +12,21 @@ use crate::hub::{self, HubOptions, Progress};
 use crate::layout::Layout;
 use crate::read::read_contents;
 
+/// Weights that are part of the program, by `arch.tag`.
+#[cfg(feature = "embedded")]
+const EMBEDDED: [(&str, &[u8]); 2] = [
+    ("efficientnet_lite0.in1k", include_bytes!("../assets/efficientnet_lite0.timburn")),
+    ("resnet20.cifar10", include_bytes!("../assets/resnet20_cifar10.timburn")),
+];
+
 /// EfficientNet-Lite0 with ImageNet's classes, from the program itself (`efficientnet_lite0.in1k`, kernels as f16).
 ///
 /// # Errors
 /// None that a test would not have met first.
 #[cfg(feature = "embedded")]
 pub fn embedded() -> Result<Bundle> {
-    Bundle::from_static(include_bytes!("../assets/efficientnet_lite0.timburn"), "embedded efficientnet_lite0.in1k")
+    let [(name, bytes), _] = EMBEDDED;
+    Bundle::from_static(bytes, name)
 }
 
 /// A model with published weights by `arch.tag`, or by architecture for its default: embedded, from the cache, or downloaded without a word.
@@ -52,8 +60,12 @@ pub fn resolve(model: Option<&str>, weights: Option<&Path>, options: &HubOptions
     }
     let row = find(model.unwrap_or("efficientnet_lite0"))?;
     #[cfg(feature = "embedded")]
-    if row.name() == "efficientnet_lite0.in1k" {
-        return embedded();
+    if let Some((name, bytes)) = EMBEDDED.iter().find(|(name, _)| *name == row.name()) {
+        return Bundle::from_static(bytes, name);
+    }
+    if row.url.is_empty() {
+        let expected = "a build with the feature `embedded`, which has these weights in the program".into();
+        return Err(Error::Argument { name: "model", value: row.name(), expected });
     }
     let path = hub::fetch_published(row, options, progress)?;
     let card = Card {

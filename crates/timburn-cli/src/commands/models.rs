@@ -17,7 +17,7 @@ Examples:
   timburn models --json
 
 The weights marked * are those that the bare name of the architecture means. Accuracies are published ones on ImageNet-1k's validation set,
-in percent; - where the makers' packages state none.")]
+in percent; - where the makers' packages state none. efficientnet_lite0.in1k and resnet20.cifar10 are part of the program.")]
 pub(crate) struct Models {
     /// Part of a name
     pattern: Option<String>,
