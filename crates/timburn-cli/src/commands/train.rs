@@ -22,7 +22,7 @@ use super::contestant::Contestant;
 use crate::output::{self, DownloadBar};
 
 /// The recipes that are part of the program, by name.
-const SHIPPED: [(&str, &str); 19] = [
+const SHIPPED: [(&str, &str); 20] = [
     ("cats-and-dogs", include_str!("../../../../recipes/cats-and-dogs.toml")),
     ("cifar10-resnet18", include_str!("../../../../recipes/cifar10-resnet18.toml")),
     ("cifar10-resnet20", include_str!("../../../../recipes/cifar10-resnet20.toml")),
@@ -42,6 +42,7 @@ const SHIPPED: [(&str, &str); 19] = [
     ("s2-cifar10-corrected", include_str!("../../../../recipes/s2-cifar10-corrected.toml")),
     ("s3-cats-and-dogs", include_str!("../../../../recipes/s3-cats-and-dogs.toml")),
     ("s3-cats-and-dogs-corrected", include_str!("../../../../recipes/s3-cats-and-dogs-corrected.toml")),
+    ("s4-cifar10", include_str!("../../../../recipes/s4-cifar10.toml")),
 ];
 
 /// Train a model as a recipe says, or go on with a run.

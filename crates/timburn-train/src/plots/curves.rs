@@ -35,7 +35,19 @@ fn series(rows: &[SummaryRow], wanted: impl Fn(&str) -> bool) -> Vec<Series> {
             }
         }
     }
-    series
+    // On balanced data, accuracy and balanced accuracy are one: a line that covers another only hides it.
+    let mut kept: Vec<Series> = Vec::new();
+    for series in series {
+        if !kept.iter().any(|earlier| coincide(&earlier.points, &series.points)) {
+            kept.push(series);
+        }
+    }
+    kept
+}
+
+fn coincide(a: &[(f64, f64)], b: &[(f64, f64)]) -> bool {
+    let near = |(a, b): (&(f64, f64), &(f64, f64))| a.0 == b.0 && (a.1 - b.1).abs() <= 1e-9 * a.1.abs();
+    a.len() > 1 && a.len() == b.len() && a.iter().zip(b).all(near)
 }
 
 /// The chart of a learning-rate finder: raw and smoothed losses `(rate, loss)` over a logarithmic axis, and the suggested rate. The axis ends

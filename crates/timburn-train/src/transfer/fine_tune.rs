@@ -1,6 +1,6 @@
 //! Fine-tuning: features, baselines, a head, then the body.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,16 +14,17 @@ use timburn_infer::Compiled;
 use timburn_models::{Head, ImageModel, Model, ModelOptions, load_state_dict, state_dict};
 use timburn_weights::{Bundle, Card, ModelSpec};
 
-use super::head::{HeadEpoch, HeadTraining, examine_features, score, with_probe};
+use super::head::{HeadTraining, examine_features, score, with_probe};
+use super::observer::{Baselines, Phase, PhaseReport, TransferObserver};
+use super::tuned::FineTuned;
 use super::{Extraction, Features, Probe, body_digest, knn_accuracy};
-use crate::checkpoint::CheckpointStore;
 use crate::loss::{ClassWeights, Loss, LossConfig, WeightRule};
 use crate::metrics::Report;
 use crate::optimizer::{AdamW, OptimizerConfig};
 use crate::predictions::Examination;
 use crate::recipe::{Best, EarlyStopping, OptimizerSection, Recipe, ScheduleSection};
 use crate::schedule::{Curve, OneCycle, ScheduleConfig};
-use crate::trainer::{Ending, Evaluator, Learner, Observer, StopFlag, TrainData, Trainer, with_class_weights};
+use crate::trainer::{Ending, Evaluator, StopFlag, TrainData, with_class_weights};
 
 /// Neighbours that vote in the baseline.
 const NEIGHBOURS: usize = 20;
@@ -97,139 +98,6 @@ pub struct FineTune {
     pub checkpoints: Option<PathBuf>,
     /// Ends the training at the next step; the best so far is the result.
     pub stop: StopFlag,
-}
-
-/// A part of the work.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Phase {
-    /// Features of so many pictures and views.
-    Features {
-        /// Forward passes: pictures times views.
-        passes: usize,
-    },
-    /// Nearest neighbours and logistic regression.
-    Baselines,
-    /// The head on features.
-    Head,
-    /// The body, for so many epochs of so many steps.
-    Body {
-        /// Epochs.
-        epochs: u64,
-        /// Steps of each.
-        steps: u64,
-        /// What one step takes, where it was measured.
-        step: Option<Duration>,
-    },
-    /// The body is not trained, and why.
-    NoBody {
-        /// For people.
-        reason: String,
-    },
-    /// The chosen model on the test set.
-    Test,
-}
-
-/// What features alone can do.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Baselines {
-    /// Accuracy of the 20 nearest neighbours on the validation set, in `[0, 1]`.
-    pub knn: f64,
-    /// Accuracy of the logistic regression on it.
-    pub probe: f64,
-}
-
-/// What a phase gave, on the validation set.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PhaseReport {
-    /// `head` or `body`.
-    pub name: &'static str,
-    /// Whole epochs trained.
-    pub epochs: u64,
-    /// How long it took.
-    pub time: Duration,
-    /// The score.
-    pub report: Report,
-}
-
-/// Is told how it goes. The methods of [`Observer`] are called while the body trains.
-pub trait TransferObserver: Observer {
-    /// A phase begins.
-    ///
-    /// # Errors
-    /// The observer's own.
-    fn phase(&mut self, _phase: &Phase) -> Result<()> {
-        Ok(())
-    }
-
-    /// So many more pictures went through the body.
-    fn extracted(&mut self, _passes: usize) {}
-
-    /// The baselines are known.
-    fn baselines(&mut self, _baselines: &Baselines) {}
-
-    /// An epoch of the head is over.
-    fn head_epoch(&mut self, _epoch: &HeadEpoch) {}
-}
-
-impl TransferObserver for () {}
-
-/// One that sees the training of the body, and one that sees everything.
-impl<A: Observer, B: TransferObserver> TransferObserver for (A, B) {
-    fn phase(&mut self, phase: &Phase) -> Result<()> {
-        self.1.phase(phase)
-    }
-
-    fn extracted(&mut self, passes: usize) {
-        self.1.extracted(passes);
-    }
-
-    fn baselines(&mut self, baselines: &Baselines) {
-        self.1.baselines(baselines);
-    }
-
-    fn head_epoch(&mut self, epoch: &HeadEpoch) {
-        self.1.head_epoch(epoch);
-    }
-}
-
-/// A fine-tuned model and how it came about.
-pub struct FineTuned {
-    /// The model with classes, preprocessing and card: what [`Predictor`](https://docs.rs/timburn-infer) needs.
-    pub bundle: Bundle,
-    /// The model itself, without autodiff.
-    pub model: Model,
-    /// Score of the chosen model on the validation set, by which it was chosen.
-    pub validation: Report,
-    /// Its score on the test set, where the data has one that took no part in any choice.
-    pub test: Option<Report>,
-    /// What features alone can do.
-    pub baselines: Baselines,
-    /// The phases and their scores, in order.
-    pub phases: Vec<PhaseReport>,
-    /// Which of them gave the model.
-    pub chosen: &'static str,
-    /// The data as they were split.
-    pub data: TrainData,
-    /// How the body was trained.
-    pub recipe: Recipe,
-    /// What the chosen model said of every picture of the test set, or of the validation set where there is none.
-    pub examination: Examination,
-    /// Which of the two: `test set` or `validation set`.
-    pub examined: &'static str,
-    /// Pictures that could not be used.
-    pub bad: Vec<BadFile>,
-    /// Whether it was asked to stop before its end.
-    pub interrupted: bool,
-}
-
-impl FineTuned {
-    /// Writes the bundle, whole or not at all.
-    ///
-    /// # Errors
-    /// As [`Bundle::save`].
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.bundle.save(path, timburn_weights::Precision::F32)
-    }
 }
 
 impl Default for FineTune {
@@ -463,99 +331,14 @@ impl FineTune {
         Ok((model, PhaseReport { name: "head", epochs, time: started.elapsed(), report }))
     }
 
-    /// The model with its body trained too, if there is time for it.
-    fn train_body(
-        &self,
-        whole: &Model,
-        recipe: &mut Recipe,
-        data: &TrainData,
-        device: &Device,
-        observer: &mut dyn TransferObserver,
-    ) -> Result<Option<(Model, PhaseReport, Ending)>> {
-        let started = Instant::now();
-        let model = match &self.freeze {
-            Some(stage) => crate::freeze::freeze_until(whole.clone(), stage)?,
-            None => whole.clone(),
-        };
-        let steps = (data.train().len() / self.batch_size.max(1)).max(1) as u64;
-        let (epochs, step) = match self.epochs {
-            Epochs::Fixed(epochs) => (epochs, None),
-            Epochs::Within { time, .. } if time.is_zero() => (0, None),
-            Epochs::Within { time, most } => {
-                let step = self.time_step(&model, &with_class_weights(recipe, data)?, data, device)?;
-                let epoch = step.as_secs_f64() * steps as f64;
-                ((time.as_secs_f64() / epoch).floor().min(most as f64) as u64, Some(step))
-            }
-        };
-        if epochs == 0 || self.stop.is_requested() {
-            let reason = match step {
-                _ if self.stop.is_requested() => "it was asked to stop".into(),
-                Some(step) => {
-                    let seconds = step.as_secs_f64() * steps as f64;
-                    let time = if seconds < 100.0 { format!("{:.0} s", seconds.ceil()) } else { format!("{:.0} min", seconds / 60.0) };
-                    format!("an epoch of it would take {time} on this machine: more than the time given")
-                }
-                None => "no epochs were asked for".into(),
-            };
-            observer.phase(&Phase::NoBody { reason })?;
-            return Ok(None);
-        }
-        recipe.train.epochs = epochs;
-        observer.phase(&Phase::Body { epochs, steps, step })?;
-        let trainer = Trainer::new(recipe.clone(), model.clone(), data.clone(), device)?.with_stop(self.stop.clone());
-        let trainer = match &self.checkpoints {
-            Some(folder) => trainer.with_checkpoints(CheckpointStore::open(folder, recipe.checkpoints.keep_last)?)?,
-            None => trainer,
-        };
-        let outcome = trainer.fit(observer)?;
-        let epochs = outcome.step / steps;
-        let last = outcome.report.as_ref().and_then(|report| report.top(1));
-        let (tuned, report) = match (outcome.best_weights()?, outcome.report) {
-            // The last weights are not the best ones.
-            (Some(weights), report) if report.is_none() || last < outcome.best => {
-                let best = load_state_dict(&outcome.model, &weights)?;
-                let report = self.examine(&best, data.validation().clone(), recipe, device, observer)?.report;
-                (best, report)
-            }
-            (_, Some(report)) => (outcome.model, report),
-            (_, None) => return Ok(None),
-        };
-        // Onto the model as it was: parts of the trained one may be marked as frozen.
-        let tuned = load_state_dict(whole, &state_dict(&tuned))?;
-        Ok(Some((tuned, PhaseReport { name: "body", epochs, time: started.elapsed(), report }, outcome.ending)))
-    }
-
-    /// What a training step takes: the faster of two after one that is not counted.
-    fn time_step(&self, model: &Model, recipe: &Recipe, data: &TrainData, device: &Device) -> Result<Duration> {
-        let pipeline = Pipeline::new(recipe.augment.train.clone())?;
-        let loader = Loader::new(data.train().clone(), Arc::new(pipeline), self.in_order())?;
-        let mut learner = Learner::new(recipe, model.clone(), device, 1)?;
-        let mut fastest = Duration::MAX;
-        for (number, batch) in loader.epoch(0).take(3).enumerate() {
-            let batch = batch?;
-            if batch.is_empty() {
-                continue;
-            }
-            let started = Instant::now();
-            let on = learner.device().clone();
-            let targets = crate::loss::Targets::classes(&batch.labels, data.classes().len(), &on)?;
-            learner.backward(batch.images(&data.normalization(), &on)?, targets, batch.targets(&on))?;
-            learner = learner.update()?.0;
-            if number > 0 || data.train().len() <= self.batch_size {
-                fastest = fastest.min(started.elapsed());
-            }
-        }
-        Ok(fastest)
-    }
-
-    fn in_order(&self) -> LoaderOptions {
+    pub(super) fn in_order(&self) -> LoaderOptions {
         let defaults = LoaderOptions::default();
         let workers = if self.workers == 0 { defaults.workers } else { self.workers };
         LoaderOptions { batch_size: self.batch_size, sampling: Sampling::Sequential, workers, ..defaults }
     }
 
     /// What `model` says of every picture of `dataset`.
-    fn examine(
+    pub(super) fn examine(
         &self,
         model: &Model,
         dataset: DynDataset,

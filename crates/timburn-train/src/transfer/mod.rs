@@ -4,19 +4,24 @@
 //! in seconds ([`HeadTraining`]), a logistic regression is fitted ([`Probe`]) and neighbours are compared ([`knn_accuracy`]). [`FineTune`]
 //! does all of it, then trains the body too.
 
+mod body;
 mod features;
 mod fine_tune;
 mod head;
 mod knn;
 mod lbfgs;
+mod observer;
 mod probe;
 mod store;
+mod tuned;
 
 pub use features::{Extraction, Features};
-pub use fine_tune::{Baselines, Epochs, FineTune, FineTuned, Phase, PhaseReport, TransferObserver};
+pub use fine_tune::{Epochs, FineTune};
 pub use head::{HeadEpoch, HeadTraining, examine_features, score, with_probe};
 pub use knn::knn_accuracy;
+pub use observer::{Baselines, Phase, PhaseReport, TransferObserver};
 pub use probe::Probe;
+pub use tuned::FineTuned;
 
 use timburn_core::Result;
 use timburn_models::{ImageModel, state_dict};

@@ -1,24 +1,23 @@
+mod report;
+mod screen;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
-use indicatif::ProgressBar;
 use serde_json::json;
-use timburn_core::device::Device;
 use timburn_core::error::TrainError;
 use timburn_core::{Error, Result, open_device};
-use timburn_data::{Dataset, Rgb8Image, Splits};
-use timburn_infer::GradCam;
+use timburn_data::{Dataset, Splits};
 use timburn_models::Head;
-use timburn_train::report::{Evidence, ModelCard, Table, environment_facts};
 use timburn_train::run::{Environment, Overwrite};
-use timburn_train::trainer::{EpochEvent, EvaluationEvent, StepEvent};
-use timburn_train::transfer::{Baselines, Epochs, FineTune, FineTuned, HeadEpoch, Phase, PhaseReport, TransferObserver};
-use timburn_train::{Observer, Recorder, RunFolder, StopFlag};
+use timburn_train::transfer::{Epochs, FineTune, FineTuned, PhaseReport};
+use timburn_train::{Recorder, RunFolder, StopFlag};
 use timburn_weights::{HubOptions, resolve};
 
+use self::screen::Screen;
 use super::train::{discarded, listen, unused};
 use crate::output::{self, DownloadBar};
 
@@ -207,54 +206,6 @@ impl Finetune {
         Ok(if tuned.interrupted { 128 + signal.load(Ordering::Relaxed) as u8 } else { 0 })
     }
 
-    /// Writes the report and the model card beside the model.
-    fn report(&self, tuned: &FineTuned, folder: &RunFolder, environment: &Environment, device: &Device, file: &Path) -> Result<PathBuf> {
-        let bundle = &tuned.bundle;
-        let cam = GradCam::new(&tuned.model, &bundle.preprocessing, None, device)?;
-        let explain = |image: &Rgb8Image, class: usize| cam.overlay(image, Some(class));
-        let summary = folder.summary()?;
-        let data = self.data.display().to_string();
-        let sizes = format!("{} for training, {} for validation", tuned.data.train().len(), tuned.data.validation().len());
-        let base = bundle.card.source.clone().unwrap_or_else(|| bundle.model.architecture.clone());
-        let mut evidence = Evidence::new(format!("{base} on {data}"), &bundle.classes, &tuned.examination);
-        evidence.lead = format!("Scores are of the {}: {} pictures. {}", tuned.examined, tuned.examination.report.samples, chosen(tuned));
-        evidence.summary = &summary;
-        evidence.bad = &tuned.bad;
-        evidence.grad_cam = Some(&explain);
-        evidence.facts = vec![("Data".into(), format!("{data}: {sizes}")), ("Body".into(), base.clone())];
-        evidence.facts.extend(environment_facts(environment));
-        evidence.recipe = Some(tuned.recipe.to_toml()?);
-        evidence.tables = vec![comparison(tuned)];
-        if tuned.examined == "validation set" {
-            evidence
-                .limits
-                .push("The validation set also chose between head and body, and when to stop: its score is a little too good.".into());
-        }
-        let sha256 = timburn_core::digest::sha256_of_file(file)?;
-        evidence.card = Some(ModelCard {
-            name: file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned(),
-            summary: format!("Tells {} classes apart. {}", bundle.classes.len(), chosen(tuned)),
-            architecture: bundle.model.architecture.clone(),
-            parameters: Some(timburn_models::trainable_parameters(&tuned.model) as u64),
-            base_model: Some(base),
-            licence: bundle.card.licence.clone(),
-            data: vec![("Source".into(), data.clone()), ("Pictures".into(), sizes)],
-            evaluated_on: format!("{data}, {}", tuned.examined),
-            preprocessing: Some(bundle.preprocessing.clone()),
-            recipe: evidence.recipe.clone(),
-            environment: environment_facts(environment),
-            hashes: vec![("model.timburn".into(), format!("SHA-256 {sha256}"))],
-            usage: Some(format!("timburn predict PICTURE --weights {}", file.display())),
-            intended_use: vec![format!("Pictures like those of {data}, of one of its classes each.")],
-            limits: vec![
-                "It names one of its classes for any picture, also for one of none of them.".into(),
-                "What it rests on is shown in the report's Grad-CAM; it was not examined for bias.".into(),
-            ],
-            not_measured: vec!["Pictures from another camera, place or time than the data's; attacks.".into()],
-        });
-        evidence.write(folder.path())
-    }
-
     fn job(&self, stop: StopFlag) -> Result<FineTune> {
         if !(self.minutes >= 0.0 && self.minutes <= 1e6) {
             return Err(Error::Argument { name: "--minutes", value: self.minutes.to_string(), expected: "a number from 0 on".into() });
@@ -341,166 +292,6 @@ fn named(head: &Head) -> String {
     }
 }
 
-/// What became of it, in a sentence.
-fn chosen(tuned: &FineTuned) -> String {
-    if tuned.chosen == "body" {
-        "The whole network was trained.".into()
-    } else {
-        "The head was trained, the body is the pretrained one.".into()
-    }
-}
-
-/// Baselines and phases beside each other.
-fn comparison(tuned: &FineTuned) -> Table {
-    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-    let mut rows = vec![
-        vec!["20 nearest neighbours of the features".into(), percent(tuned.baselines.knn), String::new(), String::new()],
-        vec!["logistic regression on the features".into(), percent(tuned.baselines.probe), String::new(), String::new()],
-    ];
-    rows.extend(tuned.phases.iter().map(|phase| {
-        let score = phase.report.top(1).map_or_else(String::new, percent);
-        let name = if phase.name == "head" { "head trained" } else { "head and body trained" };
-        vec![name.to_owned(), score, phase.epochs.to_string(), format!("{:.1} s", phase.time.as_secs_f64())]
-    }));
-    Table {
-        caption: "Ways to the answer, on the validation set".into(),
-        head: vec!["".into(), "top-1".into(), "epochs".into(), "time".into()],
-        rows,
-    }
-}
-
 fn said(chosen: &str) -> &'static str {
     if chosen == "body" { "the whole network trained" } else { "the head alone trained" }
-}
-
-/// A bar a phase, and a line when it is over; or an event a line.
-struct Screen {
-    json: bool,
-    quiet: bool,
-    bar: ProgressBar,
-    started: Instant,
-    epochs: u64,
-    samples: u64,
-    time: Duration,
-}
-
-impl Screen {
-    fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, bar: ProgressBar::hidden(), started: Instant::now(), epochs: 0, samples: 0, time: Duration::ZERO }
-    }
-
-    fn note(&self, text: &str) {
-        if !self.json && !self.quiet {
-            self.bar.suspend(|| output::note(text));
-        }
-    }
-
-    fn clear(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    fn bar(&mut self, total: u64, template: &str) {
-        self.clear();
-        if !self.json && !self.quiet {
-            self.bar = output::bar(total, template);
-        }
-        self.started = Instant::now();
-    }
-
-    fn event(&self, value: &serde_json::Value) -> Result<()> {
-        if self.json { output::results(|out| writeln!(out, "{value}")) } else { Ok(()) }
-    }
-}
-
-impl TransferObserver for Screen {
-    fn phase(&mut self, phase: &Phase) -> Result<()> {
-        match phase {
-            Phase::Features { passes } => {
-                self.bar(*passes as u64, "features {bar:30} {pos}/{len} pictures, {rate}, {eta} left");
-                self.event(&json!({ "event": "features", "passes": passes }))
-            }
-            Phase::Baselines => {
-                self.note(&format!("features    {:.1} s", self.started.elapsed().as_secs_f64()));
-                self.bar(0, "baselines: nearest neighbours, logistic regression");
-                Ok(())
-            }
-            Phase::Head => {
-                self.bar(0, "head {msg}");
-                Ok(())
-            }
-            Phase::Body { epochs, steps, step } => {
-                self.epochs = *epochs;
-                let estimate = step.map(|step| step.as_secs_f64() * (*steps * *epochs) as f64);
-                let about = estimate.map_or_else(String::new, |seconds| format!(", about {:.0} min", (seconds / 60.0).ceil()));
-                let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-                self.note(&format!("body        {} of {}{about}", counted(*epochs, "epoch"), counted(*steps, "step")));
-                self.bar(*steps, "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left");
-                self.bar.set_prefix(format!("epoch 1/{epochs}"));
-                self.bar.set_message("first step");
-                self.event(&json!({ "event": "body", "epochs": epochs, "steps": steps, "estimated_seconds": estimate }))
-            }
-            Phase::NoBody { reason } => {
-                self.note(&format!("body        not trained: {reason}"));
-                self.event(&json!({ "event": "no_body", "reason": reason }))
-            }
-            Phase::Test => {
-                self.bar(0, "{msg} {bar:30} {pos}/{len}");
-                self.bar.set_message("scoring the test set");
-                Ok(())
-            }
-        }
-    }
-
-    fn extracted(&mut self, passes: usize) {
-        self.bar.inc(passes as u64);
-    }
-
-    fn baselines(&mut self, baselines: &Baselines) {
-        let text =
-            format!("baselines   {:.2} % nearest neighbours, {:.2} % logistic regression", 100.0 * baselines.knn, 100.0 * baselines.probe);
-        self.note(&text);
-    }
-
-    fn head_epoch(&mut self, epoch: &HeadEpoch) {
-        let accuracy = 100.0 * epoch.report.top(1).unwrap_or(0.0);
-        self.bar.set_message(format!("epoch {}: loss {:.3}, validation {accuracy:.2} %", epoch.epoch + 1, epoch.loss));
-    }
-}
-
-impl Observer for Screen {
-    fn step(&mut self, event: &StepEvent) -> Result<()> {
-        if event.done == 1 {
-            (self.samples, self.time) = (0, Duration::ZERO);
-            self.bar.reset();
-        }
-        self.samples += event.samples as u64;
-        self.time += event.time;
-        self.bar.set_prefix(format!("epoch {}/{}", event.epoch + 1, self.epochs));
-        self.bar.set_length(event.steps_per_epoch);
-        self.bar.set_position(event.done);
-        let rate = self.samples as f64 / self.time.as_secs_f64().max(1e-9);
-        self.bar.set_message(format!("loss {:.3}, {rate:.0} images/s", event.loss));
-        Ok(())
-    }
-
-    fn evaluating(&mut self, done: usize, total: usize) {
-        if self.bar.length() != Some(total as u64) {
-            self.bar.reset();
-            // Not at its end before it has begun.
-            self.bar.set_position(0);
-            self.bar.set_length(total as u64);
-            self.bar.set_message("scoring");
-        }
-        self.bar.inc(done as u64);
-    }
-
-    fn evaluation(&mut self, event: &EvaluationEvent) -> Result<()> {
-        self.event(&json!({ "event": "evaluation", "epoch": event.epoch, "top1": event.report.top(1), "loss": event.report.loss }))
-    }
-
-    fn epoch(&mut self, event: &EpochEvent) -> Result<()> {
-        let score = event.evaluation.as_ref().and_then(|report| report.top(1)).map(|share| format!(", validation {:.2} %", 100.0 * share));
-        self.note(&format!("epoch {}/{}   loss {:.3}{}", event.epoch + 1, self.epochs, event.loss, score.unwrap_or_default()));
-        Ok(())
-    }
 }

@@ -1,0 +1,102 @@
+//! Fine-tuning's second part: the body.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use timburn_core::Result;
+use timburn_data::{Dataset, Loader, Pipeline};
+use timburn_models::{Model, load_state_dict, state_dict};
+
+use super::fine_tune::{Epochs, FineTune};
+use super::observer::{Phase, PhaseReport, TransferObserver};
+use crate::checkpoint::CheckpointStore;
+use crate::recipe::Recipe;
+use crate::trainer::{Ending, Learner, TrainData, Trainer, with_class_weights};
+
+impl FineTune {
+    /// The model with its body trained too, if there is time for it.
+    pub(super) fn train_body(
+        &self,
+        whole: &Model,
+        recipe: &mut Recipe,
+        data: &TrainData,
+        device: &Device,
+        observer: &mut dyn TransferObserver,
+    ) -> Result<Option<(Model, PhaseReport, Ending)>> {
+        let started = Instant::now();
+        let model = match &self.freeze {
+            Some(stage) => crate::freeze::freeze_until(whole.clone(), stage)?,
+            None => whole.clone(),
+        };
+        let steps = (data.train().len() / self.batch_size.max(1)).max(1) as u64;
+        let (epochs, step) = match self.epochs {
+            Epochs::Fixed(epochs) => (epochs, None),
+            Epochs::Within { time, .. } if time.is_zero() => (0, None),
+            Epochs::Within { time, most } => {
+                let step = self.time_step(&model, &with_class_weights(recipe, data)?, data, device)?;
+                let epoch = step.as_secs_f64() * steps as f64;
+                ((time.as_secs_f64() / epoch).floor().min(most as f64) as u64, Some(step))
+            }
+        };
+        if epochs == 0 || self.stop.is_requested() {
+            let reason = match step {
+                _ if self.stop.is_requested() => "it was asked to stop".into(),
+                Some(step) => {
+                    let seconds = step.as_secs_f64() * steps as f64;
+                    let time = if seconds < 100.0 { format!("{:.0} s", seconds.ceil()) } else { format!("{:.0} min", seconds / 60.0) };
+                    format!("an epoch of it would take {time} on this machine: more than the time given")
+                }
+                None => "no epochs were asked for".into(),
+            };
+            observer.phase(&Phase::NoBody { reason })?;
+            return Ok(None);
+        }
+        recipe.train.epochs = epochs;
+        observer.phase(&Phase::Body { epochs, steps, step })?;
+        let trainer = Trainer::new(recipe.clone(), model.clone(), data.clone(), device)?.with_stop(self.stop.clone());
+        let trainer = match &self.checkpoints {
+            Some(folder) => trainer.with_checkpoints(CheckpointStore::open(folder, recipe.checkpoints.keep_last)?)?,
+            None => trainer,
+        };
+        let outcome = trainer.fit(observer)?;
+        let epochs = outcome.step / steps;
+        let last = outcome.report.as_ref().and_then(|report| report.top(1));
+        let (tuned, report) = match (outcome.best_weights()?, outcome.report) {
+            // The last weights are not the best ones.
+            (Some(weights), report) if report.is_none() || last < outcome.best => {
+                let best = load_state_dict(&outcome.model, &weights)?;
+                let report = self.examine(&best, data.validation().clone(), recipe, device, observer)?.report;
+                (best, report)
+            }
+            (_, Some(report)) => (outcome.model, report),
+            (_, None) => return Ok(None),
+        };
+        // Onto the model as it was: parts of the trained one may be marked as frozen.
+        let tuned = load_state_dict(whole, &state_dict(&tuned))?;
+        Ok(Some((tuned, PhaseReport { name: "body", epochs, time: started.elapsed(), report }, outcome.ending)))
+    }
+
+    /// What a training step takes: the faster of two after one that is not counted.
+    fn time_step(&self, model: &Model, recipe: &Recipe, data: &TrainData, device: &Device) -> Result<Duration> {
+        let pipeline = Pipeline::new(recipe.augment.train.clone())?;
+        let loader = Loader::new(data.train().clone(), Arc::new(pipeline), self.in_order())?;
+        let mut learner = Learner::new(recipe, model.clone(), device, 1)?;
+        let mut fastest = Duration::MAX;
+        for (number, batch) in loader.epoch(0).take(3).enumerate() {
+            let batch = batch?;
+            if batch.is_empty() {
+                continue;
+            }
+            let started = Instant::now();
+            let on = learner.device().clone();
+            let targets = crate::loss::Targets::classes(&batch.labels, data.classes().len(), &on)?;
+            learner.backward(batch.images(&data.normalization(), &on)?, targets, batch.targets(&on))?;
+            learner = learner.update()?.0;
+            if number > 0 || data.train().len() <= self.batch_size {
+                fastest = fastest.min(started.elapsed());
+            }
+        }
+        Ok(fastest)
+    }
+}
