@@ -11,10 +11,11 @@ use super::patterns::Patterns;
 use super::watch::Watch;
 use super::{alone, device, fit};
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 20] = [
     "cats-and-dogs",
     "cifar10-resnet18",
     "cifar10-resnet20",
+    "cifar10-resnet20-onecycle",
     "cifar10-resnet50-transfer",
     "imagenet-resnet50-ffcv16",
     "imagenet-resnet50-ffcv18",
@@ -24,6 +25,13 @@ const NAMES: [&str; 12] = [
     "imagenet-resnet50-rsb-a3",
     "imagenet-resnet50-tv1",
     "imagenet-resnet50-tv2",
+    "s1-cifar10",
+    "s1-cifar10-corrected",
+    "s2-cifar10",
+    "s2-cifar10-corrected",
+    "s3-cats-and-dogs",
+    "s3-cats-and-dogs-corrected",
+    "s4-cifar10",
 ];
 
 fn folder() -> PathBuf {
@@ -33,6 +41,7 @@ fn folder() -> PathBuf {
 #[test]
 fn these_are_all() {
     let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
     let mut names: Vec<String> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     names.sort_unstable();
     assert_eq!(names, NAMES);
