@@ -122,6 +122,42 @@ pub fn freeze_until<M: ImageModel>(model: M, last: &str) -> Result<M> {
     Ok(model.freeze_group(ParamGroup::from_ids(frozen)))
 }
 
+/// Has the batch norms of all stages normalise with their running statistics and keep them, and dropout and stochastic depth there be off; every
+/// parameter is trained still. For few pictures or small batches, whose own statistics are far from those that the features, and a head
+/// fitted to them, rest on.
+#[must_use]
+pub fn freeze_statistics<M: ImageModel>(model: M) -> M {
+    let groups = model.layer_groups();
+    let body = groups.split_last().map_or(&[][..], |(_, body)| body);
+    let mut flags = Flags { path: KeyPath::default(), groups: body, ids: Vec::new() };
+    model.visit(&mut flags);
+    model.freeze_group(ParamGroup::from_ids(flags.ids))
+}
+
+/// Training flags of the groups.
+struct Flags<'a> {
+    path: KeyPath,
+    groups: &'a [LayerGroup],
+    ids: Vec<ParamId>,
+}
+
+impl ModuleVisitor for Flags<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_flag(&mut self, flag: &Param<Flag>) {
+        let key = self.path.key();
+        if self.groups.iter().any(|group| group.contains(&key)) {
+            self.ids.push(flag.id);
+        }
+    }
+}
+
 /// Number of stages from the first to the one called `last`.
 fn frozen_stages<M: ImageModel>(model: &M, last: &str) -> Result<usize> {
     let stages = model.stages();

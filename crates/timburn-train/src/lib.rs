@@ -63,7 +63,7 @@ pub mod transfer;
 pub use checkpoint::{Checkpoint, CheckpointStore};
 pub use ema::{Ema, EmaConfig};
 pub use feature_sample::FeatureSample;
-pub use freeze::{FreezePlan, FreezeStep, freeze_until};
+pub use freeze::{FreezePlan, FreezeStep, freeze_statistics, freeze_until};
 pub use gradients::{Accumulator, Clip, ParameterGradients};
 pub use grouped::Grouped;
 pub use loss::{ClassWeights, Loss, LossConfig, Reduction, Targets};

@@ -167,7 +167,9 @@ impl<'a> Evidence<'a> {
     }
 
     fn content(&self) -> Content {
-        let curves = summary_charts(self.summary).into_iter().map(|(stem, chart)| (stem, chart.picture())).collect();
+        // One epoch is a point, not a curve.
+        let epochs = if self.summary.len() > 1 { self.summary } else { &[] };
+        let curves = summary_charts(epochs).into_iter().map(|(stem, chart)| (stem, chart.picture())).collect();
         let map = self.features.filter(|features| features.len() > 2).map(|features| {
             let chart = embedding_map(features, self.classes);
             (("embedding", chart.picture()), chart.subtitle)

@@ -11,6 +11,7 @@ use timburn_models::{Model, load_state_dict, state_dict};
 use super::fine_tune::{Epochs, FineTune};
 use super::observer::{Phase, PhaseReport, TransferObserver};
 use crate::checkpoint::CheckpointStore;
+use crate::freeze::freeze_statistics;
 use crate::recipe::Recipe;
 use crate::trainer::{Ending, Learner, TrainData, Trainer, with_class_weights};
 
@@ -29,6 +30,8 @@ impl FineTune {
             Some(stage) => crate::freeze::freeze_until(whole.clone(), stage)?,
             None => whole.clone(),
         };
+        // The head was fitted to features of running statistics: with those of a batch it would begin by unlearning.
+        let model = if self.batch_statistics { model } else { freeze_statistics(model) };
         let steps = (data.train().len() / self.batch_size.max(1)).max(1) as u64;
         let (epochs, step) = match self.epochs {
             Epochs::Fixed(epochs) => (epochs, None),

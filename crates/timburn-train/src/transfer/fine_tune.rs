@@ -80,6 +80,8 @@ pub struct FineTune {
     pub lr_slice: f64,
     /// Leaves everything up to this stage as it is, also when the body trains.
     pub freeze: Option<String>,
+    /// Normalises by each batch's own statistics when the body trains, and follows them, as fastai does; by the pretrained ones otherwise.
+    pub batch_statistics: bool,
     /// Weighs classes by the inverse of their number of pictures.
     pub balanced: bool,
     /// Epochs without improvement after which a phase ends.
@@ -113,6 +115,7 @@ impl Default for FineTune {
             lr: 5e-4,
             lr_slice: 100.0,
             freeze: None,
+            batch_statistics: false,
             balanced: false,
             patience: 3,
             validation: 0.2,

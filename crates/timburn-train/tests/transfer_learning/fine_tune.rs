@@ -274,22 +274,31 @@ fn what_is_frozen_stays_and_an_unknown_stage_costs_no_time() {
     assert!(error.to_string().contains("layer9") && error.to_string().contains("layer3"), "{error}");
     assert!(watch.phases.is_empty());
 
-    let folder = tempfile::tempdir().unwrap();
-    let one = FineTune { freeze: Some("layer2".into()), checkpoints: Some(folder.path().to_owned()), lr: 1e-4, ..job(1) };
-    // Noise in the labels leaves something to learn.
-    let mut train = Shades::new(&[10, 10]);
-    train.labels[3] = 0;
-    let tuned = fit(&one, Splits { train: Arc::new(train), ..two_classes() }).unwrap();
-    assert_eq!(tuned.phases.len(), 2);
-    let store = timburn_train::CheckpointStore::open(folder.path(), 1).unwrap();
-    let trained = bits(&store.latest().unwrap().expect("a checkpoint").1.groups["model"]);
-    let start = bits(&bundle().weights);
-    for (key, bytes) in body(&start) {
-        let frozen = ["conv1", "bn1", "layer1", "layer2"].iter().any(|stage| key.starts_with(&format!("{stage}.")));
-        assert_eq!(trained[&key] == bytes, frozen, "{key}");
+    // The statistics of the rest follow the batches only where that is asked for.
+    for batch_statistics in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Some(folder.path().to_owned());
+        let one = FineTune { freeze: Some("layer2".into()), checkpoints, lr: 1e-4, batch_statistics, ..job(1) };
+        // Noise in the labels leaves something to learn.
+        let mut train = Shades::new(&[10, 10]);
+        train.labels[3] = 0;
+        let tuned = fit(&one, Splits { train: Arc::new(train), ..two_classes() }).unwrap();
+        assert_eq!(tuned.phases.len(), 2);
+        let store = timburn_train::CheckpointStore::open(folder.path(), 1).unwrap();
+        let trained = bits(&store.latest().unwrap().expect("a checkpoint").1.groups["model"]);
+        let start = bits(&bundle().weights);
+        for (key, bytes) in body(&start) {
+            let frozen = ["conv1", "bn1", "layer1", "layer2"].iter().any(|stage| key.starts_with(&format!("{stage}.")));
+            let kept = frozen || (!batch_statistics && key.contains(".running_"));
+            assert_eq!(trained[&key] == bytes, kept, "{key}");
+        }
+        let thawed = timburn_models::trainable_parameters(&tuned.model);
+        assert_eq!(
+            thawed,
+            timburn_models::trainable_parameters(&fit(&job(0), two_classes()).unwrap().model),
+            "the model is not left frozen"
+        );
     }
-    let thawed = timburn_models::trainable_parameters(&tuned.model);
-    assert_eq!(thawed, timburn_models::trainable_parameters(&fit(&job(0), two_classes()).unwrap().model), "the model is not left frozen");
 }
 
 #[test]
