@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use clap::Args;
 use serde_json::json;
 use timburn_core::{Result, open_device};
@@ -7,7 +5,7 @@ use timburn_train::metrics::Comparison;
 use timburn_train::report::{Evidence, Table, environment_facts};
 use timburn_train::run::Environment;
 
-use super::contestant::{ClassMap, Contestant, Part};
+use super::contestant::{ClassMap, Contestant, Scoring};
 use super::eval::summary;
 use super::train::unused;
 use crate::output;
@@ -31,45 +29,26 @@ pub(crate) struct Compare {
     /// Another one
     #[arg(value_name = "B")]
     second: String,
-    /// The data set, in any layout that `timburn data inspect` knows
-    #[arg(value_name = "DATA")]
-    data: PathBuf,
-    /// Which pictures
-    #[arg(long, value_enum, default_value = "auto")]
-    split: Part,
-    /// Lines `CLASS OF THE MODEL,CLASS OF THE DATA`, for a model that does not have the data's classes
-    #[arg(long, value_name = "FILE")]
-    map: Option<PathBuf>,
-    /// Folder of the reports [default: runs/compare-NAME, runs/compare-NAME-2, …]
-    #[arg(long, short, value_name = "DIR")]
-    output: Option<PathBuf>,
-    /// No reports, only the numbers
-    #[arg(long, conflicts_with = "output")]
-    no_report: bool,
-    /// Pictures in a batch
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    batch: u16,
-    /// auto, or a backend with an optional index: flex, cuda:1, wgpu
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Print the numbers as JSON
-    #[arg(long)]
-    json: bool,
-    /// No bars
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    scoring: Scoring,
 }
 
 impl Compare {
     pub(crate) fn run(&self) -> Result<u8> {
-        let (dataset, part) = self.split.of(timburn_data::open(&self.data)?)?;
-        let map = self.map.as_deref().map(ClassMap::read).transpose()?;
-        let device = open_device(&self.device)?;
+        let (dataset, part) = self.scoring.split.of(timburn_data::open(&self.scoring.data)?)?;
+        let map = self.scoring.map.as_deref().map(ClassMap::read).transpose()?;
+        let device = open_device(&self.scoring.device)?;
         let contestants = [Contestant::open(&self.first, None, &device)?, Contestant::open(&self.second, None, &device)?];
         let mut sittings = Vec::new();
         for contestant in &contestants {
             let sitting = contestant.sit(&dataset, map.as_ref())?;
-            let found = contestant.examine(&sitting, usize::from(self.batch), !self.no_report, &device, self.quiet || self.json)?;
+            let found = contestant.examine(
+                &sitting,
+                usize::from(self.scoring.batch),
+                !self.scoring.no_report,
+                &device,
+                self.scoring.quiet || self.scoring.json,
+            )?;
             sittings.push((contestant, sitting, found));
         }
         let [first, second] = sittings.as_slice() else { return Ok(1) };
@@ -81,20 +60,21 @@ impl Compare {
         let comparison = Comparison::of(answers.map(|(a, b)| (a.is_right(), b.is_right())), SEED);
 
         let mut pages = Vec::new();
-        if !self.no_report {
-            let name = self.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let folder = self.output.clone().unwrap_or_else(|| unused(&format!("compare-{name}")));
+        if !self.scoring.no_report {
+            let name = self.scoring.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let folder = self.scoring.output.clone().unwrap_or_else(|| unused(&format!("compare-{name}")));
             for ((contestant, sitting, found), letter) in sittings.iter().zip(["a", "b"]) {
                 let explain = contestant.explain(sitting, &device)?;
-                let mut evidence = Evidence::new(format!("{} on {}", contestant.name, self.data.display()), &sitting.classes, found);
-                evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.data.display());
+                let mut evidence =
+                    Evidence::new(format!("{} on {}", contestant.name, self.scoring.data.display()), &sitting.classes, found);
+                evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.scoring.data.display());
                 evidence.grad_cam = Some(&explain);
-                evidence.facts = environment_facts(&Environment::collect(&self.device));
+                evidence.facts = environment_facts(&Environment::collect(&self.scoring.device));
                 evidence.tables = vec![self.table(&comparison)];
                 pages.push(evidence.write(folder.join(letter))?);
             }
         }
-        if self.json {
+        if self.scoring.json {
             let value = json!({
                 "a": { "model": self.first, "score": summary(&first.2.report) }, "b": { "model": self.second, "score": summary(&second.2.report) },
                 "part": part, "bad": first.2.bad.len(), "comparison": comparison, "reports": pages,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use timburn_core::device::Device;
 use timburn_core::{Classes, Error, Result};
 use timburn_data::loader::{Normalization, Sampling};
@@ -30,6 +30,38 @@ pub(super) enum Part {
     Validation,
     /// The test set
     Test,
+}
+
+/// What scoring verbs have in common.
+#[derive(Args)]
+pub(super) struct Scoring {
+    /// The data set, in any layout that `timburn data inspect` knows
+    #[arg(value_name = "DATA")]
+    pub(super) data: PathBuf,
+    /// Which pictures
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) split: Part,
+    /// Lines `CLASS OF THE MODEL,CLASS OF THE DATA`, for a model without the data's classes: names, ids, indices or ranges of indices
+    #[arg(long, value_name = "FILE")]
+    pub(super) map: Option<PathBuf>,
+    /// Folder of the report [default: runs/VERB-NAME, runs/VERB-NAME-2, …]
+    #[arg(long, short, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+    /// No report, only the numbers
+    #[arg(long, conflicts_with = "output")]
+    pub(super) no_report: bool,
+    /// Pictures in a batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(super) batch: u16,
+    /// auto, or a backend with an optional index: flex, cuda:1, wgpu
+    #[arg(long, default_value = "auto")]
+    pub(super) device: String,
+    /// Print the numbers as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// No bars
+    #[arg(long, short)]
+    pub(super) quiet: bool,
 }
 
 impl Part {

@@ -7,7 +7,7 @@ use timburn_train::Report;
 use timburn_train::report::{Evidence, environment_facts};
 use timburn_train::run::Environment;
 
-use super::contestant::{ClassMap, Contestant, Part};
+use super::contestant::{ClassMap, Contestant, Scoring};
 use super::train::unused;
 use crate::output;
 
@@ -26,63 +26,44 @@ pub(crate) struct Eval {
     /// A bundle's file, or a model's name
     #[arg(value_name = "MODEL")]
     model: String,
-    /// The data set, in any layout that `timburn data inspect` knows
-    #[arg(value_name = "DATA")]
-    data: PathBuf,
+    #[command(flatten)]
+    scoring: Scoring,
     /// Weights for the model named
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Which pictures
-    #[arg(long, value_enum, default_value = "auto")]
-    split: Part,
-    /// Lines `CLASS OF THE MODEL,CLASS OF THE DATA`: names, ids, indices or ranges of indices
-    #[arg(long, value_name = "FILE")]
-    map: Option<PathBuf>,
-    /// Folder of the report [default: runs/eval-NAME, runs/eval-NAME-2, …]
-    #[arg(long, short, value_name = "DIR")]
-    output: Option<PathBuf>,
-    /// No report, only the score
-    #[arg(long, conflicts_with = "output")]
-    no_report: bool,
-    /// Pictures in a batch
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    batch: u16,
-    /// auto, or a backend with an optional index: flex, cuda:1, wgpu
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Print the score as JSON
-    #[arg(long)]
-    json: bool,
-    /// No bar
-    #[arg(long, short)]
-    quiet: bool,
 }
 
 impl Eval {
     pub(crate) fn run(&self) -> Result<u8> {
-        let (dataset, part) = self.split.of(timburn_data::open(&self.data)?)?;
-        let map = self.map.as_deref().map(ClassMap::read).transpose()?;
-        let device = open_device(&self.device)?;
+        let (dataset, part) = self.scoring.split.of(timburn_data::open(&self.scoring.data)?)?;
+        let map = self.scoring.map.as_deref().map(ClassMap::read).transpose()?;
+        let device = open_device(&self.scoring.device)?;
         let contestant = Contestant::open(&self.model, self.weights.as_deref(), &device)?;
         let sitting = contestant.sit(&dataset, map.as_ref())?;
-        let found = contestant.examine(&sitting, usize::from(self.batch), !self.no_report, &device, self.quiet || self.json)?;
-        let page = if self.no_report {
+        let found = contestant.examine(
+            &sitting,
+            usize::from(self.scoring.batch),
+            !self.scoring.no_report,
+            &device,
+            self.scoring.quiet || self.scoring.json,
+        )?;
+        let page = if self.scoring.no_report {
             None
         } else {
             let explain = contestant.explain(&sitting, &device)?;
-            let title = format!("{} on {}", contestant.name, self.data.display());
+            let title = format!("{} on {}", contestant.name, self.scoring.data.display());
             let mut evidence = Evidence::new(title, &sitting.classes, &found);
-            evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.data.display());
+            evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.scoring.data.display());
             evidence.grad_cam = Some(&explain);
-            evidence.facts = environment_facts(&Environment::collect(&self.device));
-            let name = self.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let folder = self.output.clone().unwrap_or_else(|| unused(&format!("eval-{name}")));
+            evidence.facts = environment_facts(&Environment::collect(&self.scoring.device));
+            let name = self.scoring.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let folder = self.scoring.output.clone().unwrap_or_else(|| unused(&format!("eval-{name}")));
             Some(evidence.write(folder)?)
         };
         for bad in &found.bad {
             log::warn!("left out: {}", bad.reason);
         }
-        if self.json {
+        if self.scoring.json {
             let value = json!({
                 "model": contestant.name, "part": part, "bad": found.bad.len(), "report": page, "score": summary(&found.report),
             });
