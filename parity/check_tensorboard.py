@@ -4,12 +4,16 @@
     pip install tensorboard pillow
     python parity/check_tensorboard.py DIR
 
+`--run RUN` instead compares the events of a run of `timburn train`, resumed or not, with its metrics.jsonl, step by step.
+
 `--golden FILE` instead writes the pinned bytes of the writer's unit test, put together by TensorBoard's own classes.
 """
 
 import io
+import json
 import struct
 import sys
+from pathlib import Path
 
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -42,6 +46,25 @@ def check(folder):
     print(f"ok: {len(scalars)} scalars, 1 text, 1 image of {decoded.size}")
 
 
+def check_run(folder):
+    reader = EventAccumulator(folder, size_guidance={"scalars": 0, "tensors": 0}, purge_orphaned_data=True)
+    reader.Reload()
+    lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "evaluation" not in line]
+    scores = [line for line in lines if "evaluation" in line]
+    expected = {
+        "train/loss": [(line["step"], line["loss"]) for line in steps],
+        "train/lr": [(line["step"], line["lr"]) for line in steps],
+        "validation/top1": [(line["step"], line["top"][0]["accuracy"]) for line in scores],
+    }
+    for tag, pairs in expected.items():
+        found = [(event.step, struct.pack("<f", event.value)) for event in reader.Scalars(tag)]
+        wanted = [(step, struct.pack("<f", value)) for step, value in pairs]
+        assert found == wanted, (tag, len(found), len(wanted), next((pair for pair in zip(found, wanted) if pair[0] != pair[1]), None))
+        print(f"ok: {tag}, {len(found)} steps")
+    assert reader.Tensors("recipe"), "the recipe as text"
+
+
 def golden(path):
     stream = io.BytesIO()
     writer = RecordWriter(stream)
@@ -65,5 +88,7 @@ def golden(path):
 if __name__ == "__main__":
     if sys.argv[1] == "--golden":
         golden(sys.argv[2])
+    elif sys.argv[1] == "--run":
+        check_run(sys.argv[2])
     else:
         check(sys.argv[1])

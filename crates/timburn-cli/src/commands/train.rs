@@ -222,7 +222,10 @@ impl Train {
         let summary = folder.summary()?;
         let mut evidence = Evidence::new(name, &sitting.classes, &found);
         let set = if run.scores_on_test { "test set, which also chose the best checkpoint" } else { "validation set" };
-        evidence.lead = format!("{} The score is that of the best checkpoint on the {set}.", recipe.description.trim());
+        evidence.lead = format!(
+            "{} The score is that of the best checkpoint on the {set}, one view of each picture, in f32.",
+            recipe.description.trim()
+        );
         evidence.summary = &summary;
         evidence.grad_cam = Some(&explain);
         evidence.facts = environment_facts(&run.environment);
