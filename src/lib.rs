@@ -42,7 +42,7 @@ pub use timburn_core::{Classes, Error, Preprocessing, Result, open_device};
 pub use timburn_data::{Dataset, ImageFolder, Loader, LoaderOptions, Pipeline, Splits, Transform, sample_photograph};
 pub use timburn_infer::{Guess, Prediction, Predictor};
 pub use timburn_models::{ImageModel, Model, ModelOptions, create};
-pub use timburn_train::{Recipe, TrainData, Trainer};
+pub use timburn_train::{FineTune, Recipe, TrainData, Trainer};
 pub use timburn_weights::{Bundle, pretrained, pretrained_bundle};
 
 /// The README's programs are compiled and run as documentation tests.

@@ -128,10 +128,27 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     outcome.map_err(|panic| panic_message(panic.as_ref()))
 }
 
+/// What [`open_device`] calls `device`: `flex`, `cuda:0`. Says what `auto` found.
+pub fn device_name(device: &Device) -> String {
+    // CPUs first: listing a GPU backend's devices may bring its driver up.
+    let mut backends: Vec<&Backend> = BACKENDS.iter().filter(|backend| backend.compiled).collect();
+    backends.sort_by_key(|backend| !CPU.contains(&backend.name));
+    for backend in backends {
+        let found = devices_of(backend.name);
+        if let Some(index) = found.iter().position(|one| one == device) {
+            return if CPU.contains(&backend.name) { backend.name.to_owned() } else { format!("{}:{index}", backend.name) };
+        }
+    }
+    format!("{device:?}")
+}
+
+/// Backends that compute on the host's own processor.
+const CPU: [&str; 3] = ["flex", "ndarray", "cpu"];
+
 /// Whether a device computes on the host's own processor, in the host's own memory.
 pub fn is_cpu(device: &Device) -> bool {
     // Only these are asked for their devices: listing those of a GPU backend may bring its driver up.
-    ["flex", "ndarray", "cpu"].into_iter().any(|name| devices_of(name).contains(device))
+    CPU.into_iter().any(|name| devices_of(name).contains(device))
 }
 
 fn devices_of(name: &str) -> Vec<Device> {
@@ -192,6 +209,7 @@ mod tests {
     #[cfg(feature = "flex")]
     fn flex_is_a_cpu() {
         assert!(is_cpu(&Device::flex()) && is_cpu(&Device::flex().autodiff()));
+        assert_eq!((device_name(&Device::flex()), device_name(&Device::flex().autodiff())), ("flex".to_owned(), "flex".to_owned()));
     }
 
     #[test]

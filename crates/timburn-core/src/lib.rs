@@ -17,6 +17,6 @@ pub mod suggest;
 
 pub use classes::Classes;
 #[cfg(feature = "device")]
-pub use device::open_device;
+pub use device::{device_name, open_device};
 pub use error::{Error, Result, WeightsError};
 pub use preprocessing::Preprocessing;

@@ -1,11 +1,11 @@
 use clap::Args;
 use serde_json::json;
-use timburn_core::{Result, open_device};
+use timburn_core::{Result, device_name, open_device};
 use timburn_train::metrics::Comparison;
 use timburn_train::report::{Evidence, Table, environment_facts};
 use timburn_train::run::Environment;
 
-use super::contestant::{ClassMap, Contestant, Scoring};
+use super::contestant::{ClassMap, Contestant, Scoring, called};
 use super::eval::summary;
 use super::train::unused;
 use crate::output;
@@ -65,11 +65,10 @@ impl Compare {
             let folder = self.scoring.output.clone().unwrap_or_else(|| unused(&format!("compare-{name}")));
             for ((contestant, sitting, found), letter) in sittings.iter().zip(["a", "b"]) {
                 let explain = contestant.explain(sitting, &device)?;
-                let mut evidence =
-                    Evidence::new(format!("{} on {}", contestant.name, self.scoring.data.display()), &sitting.classes, found);
+                let mut evidence = Evidence::new(format!("{} on {}", contestant.name, called(&self.scoring.data)), &sitting.classes, found);
                 evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.scoring.data.display());
                 evidence.grad_cam = Some(&explain);
-                evidence.facts = environment_facts(&Environment::collect(&self.scoring.device));
+                evidence.facts = environment_facts(&Environment::collect(&device_name(&device)));
                 evidence.tables = vec![self.table(&comparison)];
                 pages.push(evidence.write(folder.join(letter))?);
             }

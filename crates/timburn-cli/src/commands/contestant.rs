@@ -275,6 +275,11 @@ fn shortened(names: &[impl AsRef<str>]) -> String {
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
 
+/// What a title calls the data at `path`: its last part.
+pub(crate) fn called(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

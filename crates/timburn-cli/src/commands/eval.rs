@@ -2,12 +2,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use timburn_core::{Result, open_device};
+use timburn_core::{Result, device_name, open_device};
 use timburn_train::Report;
 use timburn_train::report::{Evidence, environment_facts};
 use timburn_train::run::Environment;
 
-use super::contestant::{ClassMap, Contestant, Scoring};
+use super::contestant::{ClassMap, Contestant, Scoring, called};
 use super::train::unused;
 use crate::output;
 
@@ -51,11 +51,11 @@ impl Eval {
             None
         } else {
             let explain = contestant.explain(&sitting, &device)?;
-            let title = format!("{} on {}", contestant.name, self.scoring.data.display());
+            let title = format!("{} on {}", contestant.name, called(&self.scoring.data));
             let mut evidence = Evidence::new(title, &sitting.classes, &found);
             evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.scoring.data.display());
             evidence.grad_cam = Some(&explain);
-            evidence.facts = environment_facts(&Environment::collect(&self.scoring.device));
+            evidence.facts = environment_facts(&Environment::collect(&device_name(&device)));
             let name = self.scoring.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let folder = self.scoring.output.clone().unwrap_or_else(|| unused(&format!("eval-{name}")));
             Some(evidence.write(folder)?)

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use timburn_core::{Error, Preprocessing, Result, open_device};
+use timburn_core::{Error, Preprocessing, Result, device_name, open_device};
 use timburn_data::{Dataset, DynDataset};
 use timburn_models::state_dict::parameters;
 use timburn_models::{Model, create, trainable_parameters};
@@ -111,7 +111,7 @@ impl Train {
             return self.describe(&recipe, &data, &model);
         }
 
-        let environment = Environment::collect(&self.device);
+        let environment = Environment::collect(&device_name(&device));
         let run = Run { device, environment, validation: data.validation().clone(), scores_on_test: data.scores_on_test };
         // Before the folder: what does not fit together leaves nothing behind.
         let trainer = Trainer::new(recipe.clone(), model, data, &run.device)?;

@@ -51,7 +51,7 @@ pub(super) fn page(evidence: &Evidence<'_>, content: &Content) -> ReportPage {
 }
 
 fn percent(share: f64) -> String {
-    format!("{:.2} %", 100.0 * share)
+    format!("{:.2}\u{a0}%", 100.0 * share)
 }
 
 /// With a thin space between thousands.
@@ -80,7 +80,7 @@ fn key_numbers(evidence: &Evidence<'_>) -> Vec<KeyNumber> {
         let note = if top.k == 1 {
             let (low, high) = wilson(right(report), report.samples);
             format!(
-                "{} of {} right; 95 % interval {:.2} to {}",
+                "{} of {} right; 95\u{a0}% interval {:.2} to {}",
                 grouped(right(report)),
                 grouped(report.samples),
                 100.0 * low,

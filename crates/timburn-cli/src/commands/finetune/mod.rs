@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use timburn_core::error::TrainError;
-use timburn_core::{Error, Result, open_device};
+use timburn_core::{Error, Result, device_name, open_device};
 use timburn_data::{Dataset, Splits};
 use timburn_models::Head;
 use timburn_train::run::{Environment, Overwrite};
@@ -169,7 +169,7 @@ impl Finetune {
 
         let name = self.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let path = self.output.clone().unwrap_or_else(|| unused(&format!("finetune-{name}")));
-        let environment = Environment::collect(&self.device);
+        let environment = Environment::collect(&device_name(&device));
         // Before the folder: who interrupts from here on leaves none.
         listen(&stop, &signal)?;
         let folder = RunFolder::create(&path, Overwrite::Refuse, &recipe.to_toml()?, &environment)?;

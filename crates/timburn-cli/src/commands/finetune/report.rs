@@ -9,6 +9,7 @@ use timburn_train::report::{Evidence, ModelCard, Table, environment_facts};
 use timburn_train::run::Environment;
 use timburn_train::transfer::FineTuned;
 
+use super::super::contestant::called;
 use super::Finetune;
 
 impl Finetune {
@@ -28,7 +29,7 @@ impl Finetune {
         let data = self.data.display().to_string();
         let sizes = format!("{} for training, {} for validation", tuned.data.train().len(), tuned.data.validation().len());
         let base = bundle.card.source.clone().unwrap_or_else(|| bundle.model.architecture.clone());
-        let mut evidence = Evidence::new(format!("{base} on {data}"), &bundle.classes, &tuned.examination);
+        let mut evidence = Evidence::new(format!("{base} on {}", called(&self.data)), &bundle.classes, &tuned.examination);
         evidence.lead = format!("Scores are of the {}: {} pictures. {}", tuned.examined, tuned.examination.report.samples, chosen(tuned));
         evidence.summary = &summary;
         evidence.bad = &tuned.bad;
@@ -86,7 +87,11 @@ fn comparison(tuned: &FineTuned) -> Table {
     ];
     rows.extend(tuned.phases.iter().map(|phase| {
         let score = phase.report.top(1).map_or_else(String::new, percent);
-        let name = if phase.name == "head" { "head trained" } else { "head and body trained" };
+        let name = match (phase.name, phase.epochs) {
+            ("head", 0) => "head taken from the logistic regression",
+            ("head", _) => "head trained",
+            _ => "head and body trained",
+        };
         vec![name.to_owned(), score, phase.epochs.to_string(), format!("{:.1} s", phase.time.as_secs_f64())]
     }));
     Table {
