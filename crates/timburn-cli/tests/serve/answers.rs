@@ -155,12 +155,12 @@ fn several_models_answer_to_their_names() {
     for words in ["# big", "efficientnet\\_lite0", "224×224", "Egyptian cat"] {
         assert!(card.text().contains(words), "{words} is missing in\n{}", card.text());
     }
-    for path in ["/api/classify?model=bog", "/models/bog"] {
+    for path in ["/api/classify?model=flower", "/models/flower"] {
         let unknown = server.post(path, "image/jpeg", SAMPLE);
         assert_eq!((unknown.status, unknown.code()), (404, "unknown_model".into()));
-        assert!(unknown.text().contains("did you mean `big`"), "{}", unknown.text());
+        assert!(unknown.text().contains("did you mean `flowers`"), "{}", unknown.text());
     }
-    assert_eq!(server.get("/api/models/bog/card").code(), "unknown_model");
+    assert_eq!(server.get("/api/models/flower/card").code(), "unknown_model");
 }
 
 #[test]

@@ -66,24 +66,25 @@ fn upload(address: &str, draws: &mut Draws) -> u16 {
     let picture = draws.picture();
     let send = |headers: &str, body: &[u8]| try_send(address, format!("{REQUEST}{headers}\r\n\r\n").as_bytes(), body);
     let sized = |kind: &str, body: &[u8]| send(&format!("Content-Type: {kind}\r\nContent-Length: {}", body.len()), body);
+    let send_and_end = |headers: &str, body: &[u8]| {
+        let mut stream = crate::client::connect(address);
+        let _ = write!(stream, "{REQUEST}{headers}\r\n\r\n");
+        let _ = stream.write_all(body);
+        let _ = stream.shutdown(Shutdown::Write);
+        Answer::read(&mut stream)
+    };
     let answer = match draws.next(12) {
-        // A length that promises more than comes.
-        0 => {
-            let mut stream = crate::client::connect(address);
-            let _ = write!(stream, "{REQUEST}Content-Length: {}\r\n\r\n", picture.len() + 1 + draws.next(5000));
-            let _ = stream.write_all(&picture);
-            let _ = stream.shutdown(Shutdown::Write);
-            Answer::read(&mut stream)
-        }
+        // A length that promises more than comes, and chunks that do.
+        0 => send_and_end(&format!("Content-Length: {}", picture.len() + 1 + draws.next(5000)), &picture),
+        5 => send_and_end(
+            "Transfer-Encoding: chunked",
+            &[format!("{:x}\r\n", draws.next(1 << 30)).as_bytes(), &picture, b"\r\n0\r\n\r\n"].concat(),
+        ),
         // One that promises less, one that is none, two that differ, one beside chunks.
         1 => send(&format!("Content-Length: {}", draws.next(picture.len())), &picture),
         2 => send(["Content-Length: -1", "Content-Length: 99999999999999999999999", "Content-Length: 1e3"][draws.next(3)], &picture),
         3 => send(&format!("Content-Length: {}\r\nContent-Length: 1", picture.len()), &picture),
         4 => send(&format!("Transfer-Encoding: chunked\r\nContent-Length: {}", picture.len()), &picture),
-        // Chunks that lie.
-        5 => {
-            send("Transfer-Encoding: chunked", &[format!("{:x}\r\n", draws.next(1 << 30)).as_bytes(), &picture, b"\r\n0\r\n\r\n"].concat())
-        }
         // Forms with many parts, or broken ones.
         6 => {
             let parts: Vec<_> =
