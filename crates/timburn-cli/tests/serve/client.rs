@@ -135,6 +135,17 @@ pub(crate) fn try_send(address: &str, head: &[u8], body: &[u8]) -> Option<Answer
     Answer::read(&mut stream)
 }
 
+/// Reads something; none at the end or where the connection breaks.
+fn some(stream: &mut impl Read, buffer: &mut [u8]) -> Option<usize> {
+    loop {
+        match stream.read(buffer) {
+            // A read with a time limit ends so when the process was stopped meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome.ok().filter(|&count| count > 0),
+        }
+    }
+}
+
 /// What a server says.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -158,12 +169,12 @@ impl Answer {
                 }
                 let length: usize = answer.header("content-length").map_or(0, |length| length.parse().expect("a number"));
                 while answer.body.len() < length {
-                    let count = stream.read(&mut buffer).ok().filter(|&count| count > 0)?;
+                    let count = some(stream, &mut buffer)?;
                     answer.body.extend_from_slice(&buffer[..count]);
                 }
                 return Some(answer);
             }
-            let count = stream.read(&mut buffer).ok().filter(|&count| count > 0)?;
+            let count = some(stream, &mut buffer)?;
             bytes.extend_from_slice(&buffer[..count]);
         }
     }
