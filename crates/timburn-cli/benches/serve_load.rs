@@ -46,7 +46,7 @@ fn main() {
         latencies.sort();
         let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
         println!(
-            "{clients:7} {:11.1} ({:.1}-{:.1}) {:6} {:8} {:8.1} {:8.1} {:9}",
+            "{clients:7} {:11.1} ({:.1}-{:.1}) {:6} {:8} {:8.1} {:8.1} {:>9}",
             rates[REPEATS / 2],
             rates[0],
             rates[REPEATS - 1],

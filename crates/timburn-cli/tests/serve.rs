@@ -5,13 +5,16 @@
 #![cfg(feature = "serve")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "serve/answers.rs"]
-mod answers;
 #[path = "serve/client.rs"]
 mod client;
 mod common;
+// Named so that it starts first: it waits for half a minute, beside which the others run.
+#[path = "serve/dribble.rs"]
+mod dribble;
 #[path = "serve/flood.rs"]
 mod flood;
+#[path = "serve/granted.rs"]
+mod granted;
 #[path = "serve/hostile.rs"]
 mod hostile;
 #[path = "serve/life.rs"]

@@ -125,7 +125,8 @@ fn hostile_uploads_cost_neither_life_nor_memory() {
     for status in [200, 400, 415, 422] {
         assert!(counts.contains_key(&status), "no {status}: {counts:?}");
     }
-    assert!(!server.log().contains("panicked") || server.log().contains("decoder"), "{}", server.log());
+    // A decoder of others may panic, which is caught; own code may not.
+    assert!(!server.log().contains("panicked at crates/"), "{}", server.log());
     assert_eq!(server.post("/api/classify", "image/jpeg", SAMPLE).status, 200);
     server.assert_nothing_written();
     #[cfg(target_os = "linux")]
