@@ -403,7 +403,7 @@ fn what_cannot_be_written_is_an_error_that_leaves_the_old_file_alone() {
     // A variance near zero: folded, the weights are too large for halves, though none of the model's own is.
     let plain = model("resnet20", &classes);
     let mut weights = formula::formula_weights(&plain, 0.0);
-    weights.tensors.insert("bn1.weight".into(), WeightTensor::from_f32(vec![16], vec![1e5; 16]));
+    weights.tensors.insert("bn1.weight".into(), WeightTensor::from_f32(vec![16], vec![1e6; 16]));
     let large = load_state_dict(&plain, &weights).unwrap();
     let error = write_onnx(&large, &own(), &path, &OnnxOptions { precision: Precision::F16, ..default() }).unwrap_err();
     assert!(matches!(&error, Error::Weights(WeightsError::Corrupt { name, .. }) if name.contains("conv1.weight")), "{error}");
