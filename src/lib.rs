@@ -23,6 +23,7 @@
 //! | get a model with random weights | [`create`] |
 //! | use your own model type | [`ImageModel`] |
 //! | read, write and verify weights | [`weights`] |
+//! | run a model in other runtimes | [`weights::write_onnx`] |
 //! | open a data set of any layout, augment it, make batches | [`data::open`], [`Pipeline`], [`Loader`] |
 //! | train | [`Recipe`], [`Trainer`] |
 //! | decode and resize pictures as PIL does | [`data`] |

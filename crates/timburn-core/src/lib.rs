@@ -12,6 +12,7 @@ pub mod error;
 pub mod fetch;
 pub mod panic;
 pub mod preprocessing;
+pub mod protobuf;
 pub mod seed;
 pub mod suggest;
 

@@ -18,7 +18,7 @@ use crate::write::{Precision, write_safetensors};
 /// Version of the metadata, the value of `timburn.format`.
 pub const FORMAT: &str = "1";
 /// Prefix of the metadata's keys.
-const PREFIX: &str = "timburn.";
+pub(crate) const PREFIX: &str = "timburn.";
 
 /// What to build before the weights can be loaded: `timburn_models::create(&architecture, &options, device)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -209,6 +209,6 @@ fn entry<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str, na
     serde_json::from_str(text).map_err(|error| broken(format!("`{PREFIX}{key}`: {error}")))
 }
 
-fn json(value: &impl Serialize, name: &str) -> Result<String, WeightsError> {
+pub(crate) fn json(value: &impl Serialize, name: &str) -> Result<String, WeightsError> {
     serde_json::to_string(value).map_err(|error| WeightsError::NotABundle { name: name.to_owned(), reason: error.to_string() })
 }

@@ -7,6 +7,7 @@
 //! | read any weight file | [`read_weights`], [`from_file`] |
 //! | save a model for PyTorch | [`write_safetensors`] |
 //! | save everything a prediction needs | [`Bundle`] |
+//! | save a model for other runtimes | [`write_onnx`] |
 //!
 //! The files are here so that `timburn-models` needs none.
 
@@ -14,6 +15,7 @@ pub mod bundle;
 pub mod catalogue;
 pub mod hub;
 pub mod layout;
+pub mod onnx;
 mod pretrained;
 pub mod read;
 mod write;
@@ -22,6 +24,7 @@ pub use bundle::{Accuracy, Bundle, Card, ModelSpec};
 pub use catalogue::{Published, catalogue};
 pub use hub::{HubOptions, Progress};
 pub use layout::Layout;
+pub use onnx::{OnnxOptions, OnnxSignature, write_onnx};
 #[cfg(feature = "embedded")]
 pub use pretrained::embedded;
 pub use pretrained::{from_file, pretrained, pretrained_bundle, resolve};

@@ -1,21 +1,26 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use timburn_core::{Error, Result};
-use timburn_weights::{HubOptions, Precision, resolve, write_safetensors};
+use timburn_core::{Error, Result, open_device};
+use timburn_weights::{Bundle, HubOptions, OnnxOptions, OnnxSignature, Precision, resolve, write_onnx, write_safetensors};
 
 use crate::output::{self, DownloadBar};
 
 /// Write a model to a file that other programs read.
 ///
 /// safetensors holds the weights under torchvision's or timm's names, so that PyTorch loads them with strict=True; a bundle holds classes,
-/// preprocessing and model card too, and is a safetensors file as well.
+/// preprocessing and model card too, and is a safetensors file as well. ONNX holds the network itself, for onnxruntime, TensorRT, OpenVINO,
+/// tract: any number of images, f32 [batch, channels, height, width], normalised as the bundle says; batch norm is folded in; classes,
+/// preprocessing and card are in its properties.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   timburn export flowers.timburn -o flowers.safetensors
   timburn export flowers.timburn -o small.timburn --dtype f16     half the size
-  timburn export resnet50 -o resnet50.timburn                     published weights as one file for machines without network")]
+  timburn export resnet50 -o resnet50.timburn                     published weights as one file for machines without network
+  timburn export flowers.timburn -o flowers.onnx                  images in, logits out, for onnxruntime and others
+  timburn export flowers.timburn -o flowers.onnx --include-preprocessing --softmax
+                                                                  resized pixels (u8, RGB) in, probabilities out")]
 pub(crate) struct Export {
     /// A bundle's file, or a model's name
     #[arg(value_name = "MODEL")]
@@ -23,12 +28,21 @@ pub(crate) struct Export {
     /// Weights for the model named
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// The file; its extension says what it becomes: .timburn (bundle) or .safetensors
+    /// The file; its extension says what it becomes: .timburn (bundle), .safetensors or .onnx
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// Element type of kernels and matrices; biases and norms stay in f32
+    /// Element type of kernels and matrices; biases and norms stay in f32. ONNX: f32 or f16, widened when the file is loaded
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
+    /// ONNX: take resized and cropped pixels, u8 [batch, height, width, 3], RGB, and normalise them in the graph
+    #[arg(long)]
+    include_preprocessing: bool,
+    /// ONNX: give probabilities instead of logits
+    #[arg(long)]
+    softmax: bool,
+    /// ONNX: height and width of the images in pixels, instead of the preprocessing's
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,9 +65,14 @@ impl From<Dtype> for Precision {
 impl Export {
     pub(crate) fn run(&self) -> Result<u8> {
         let extension = self.output.extension().unwrap_or_default().to_string_lossy().into_owned();
-        if !["timburn", "safetensors"].contains(&extension.as_str()) {
-            let value = self.output.display().to_string();
-            return Err(Error::Argument { name: "--output", value, expected: "a name that ends in .timburn or .safetensors".into() });
+        if !["timburn", "safetensors", "onnx"].contains(&extension.as_str()) {
+            let expected = "a name that ends in .timburn, .safetensors or .onnx";
+            return Err(argument("--output", &self.output.display().to_string(), expected));
+        }
+        let only_onnx =
+            [("--include-preprocessing", self.include_preprocessing), ("--softmax", self.softmax), ("--size", self.size.is_some())];
+        if let Some((option, _)) = only_onnx.iter().find(|(_, given)| *given && extension != "onnx") {
+            return Err(argument(option, &format!("with {}", self.output.display()), "an --output that ends in .onnx"));
         }
         let progress = DownloadBar::default();
         let file = std::path::Path::new(&self.model);
@@ -63,15 +82,35 @@ impl Export {
         };
         let bundle = resolve(model, weights, &HubOptions::from_env(), &progress)?;
         progress.clear();
-        if extension == "timburn" {
-            bundle.save(&self.output, self.dtype.into())?;
-        } else {
-            write_safetensors(&bundle.weights, &self.output, self.dtype.into(), &Default::default())?;
-        }
+        let content = match extension.as_str() {
+            "onnx" => self.onnx(&bundle)?.to_string(),
+            "timburn" => {
+                bundle.save(&self.output, self.dtype.into())?;
+                format!("{} tensors", bundle.weights.tensors.len())
+            }
+            _ => {
+                write_safetensors(&bundle.weights, &self.output, self.dtype.into(), &Default::default())?;
+                format!("{} tensors", bundle.weights.tensors.len())
+            }
+        };
         let size = std::fs::metadata(&self.output).map_err(Error::io("read", &self.output))?.len();
-        output::results(|out| {
-            writeln!(out, "{}  {:.1} MB, {} tensors", self.output.display(), size as f64 / 1e6, bundle.weights.tensors.len())
-        })?;
+        output::results(|out| writeln!(out, "{}  {:.1} MB, {content}", self.output.display(), size as f64 / 1e6))?;
         Ok(0)
     }
+
+    fn onnx(&self, bundle: &Bundle) -> Result<OnnxSignature> {
+        let options = OnnxOptions {
+            precision: self.dtype.into(),
+            include_preprocessing: self.include_preprocessing,
+            softmax: self.softmax,
+            size: self.size.map(|side| [side; 2]),
+        };
+        // Parameters are only folded: the host's memory is the place, where a backend for it is compiled in.
+        let device = open_device("flex").or_else(|_| open_device("auto"))?;
+        write_onnx(&bundle.load(&device)?, bundle, &self.output, &options)
+    }
+}
+
+fn argument(name: &'static str, value: &str, expected: &str) -> Error {
+    Error::Argument { name, value: value.into(), expected: expected.into() }
 }

@@ -7,7 +7,7 @@ use timburn_core::Result;
 use timburn_kernels::Activation;
 use timburn_kernels::infer::{Conv, ConvSpec, Padding, expands};
 use timburn_models::blocks;
-use timburn_models::graph::{FoldedConv, FoldedLinear, Layer, ModelGraph, Op, Value};
+use timburn_models::graph::{FoldedConv, FoldedLinear, HeadGraph, Layer, ModelGraph, Op, Value};
 
 use super::Graph;
 
@@ -56,7 +56,7 @@ impl Step {
 pub(super) fn compile(graph: &ModelGraph<'_>) -> Result<Graph> {
     let ops: Result<Vec<StepOp>> = graph.layers.par_iter().map(|layer| step_op(&layer.op)).collect();
     let (steps, features) = fuse(graph, ops?);
-    let head = graph.head.map(FoldedLinear::new).transpose()?.map(|linear| {
+    let head = graph.head.as_ref().and_then(HeadGraph::as_linear).map(FoldedLinear::new).transpose()?.map(|linear| {
         let spec = pointwise(linear.inputs, linear.outputs);
         Conv::new(spec, &linear.weight, &linear.bias)
     });

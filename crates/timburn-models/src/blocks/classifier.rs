@@ -1,12 +1,12 @@
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 use timburn_core::Result;
 
 use super::autocast::widened;
-use super::head::{Cosine, Head, HeadLayer, HeadLayers, LayerStyle, Output, Pool};
-use super::{Activation, BatchNorm2d, Builder, Init, Linear, global_average_pool, global_max_pool};
+use super::head::{Head, HeadLayer, HeadLayers, LayerStyle, Output, Pool};
+use super::{Activation, BatchNorm2d, Builder, CosineLinear, Init, Linear, global_average_pool, global_max_pool};
 
 /// What a [`Classifier`] sits on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -141,6 +141,19 @@ enum Layer {
     Cosine(CosineLinear),
 }
 
+/// A step of a head as it is evaluated.
+#[derive(Debug, Clone, Copy)]
+pub enum HeadStep<'m> {
+    /// A fully connected layer.
+    Linear(&'m Linear),
+    /// Batch norm of each feature, with running statistics.
+    BatchNorm(&'m BatchNorm2d),
+    /// An activation.
+    Activation(Activation),
+    /// Scaled cosines.
+    Cosine(&'m CosineLinear),
+}
+
 /// A ReLU that has a place in a list of modules.
 #[derive(Module, Debug)]
 struct Relu {
@@ -159,6 +172,17 @@ impl Layer {
             Self::Relu(relu) => relu.activation.forward(input),
             Self::Dropout(dropout) => dropout.forward(input),
             Self::Cosine(layer) => layer.forward(input),
+        }
+    }
+
+    /// `None` for what does nothing in evaluation.
+    fn step(&self) -> Option<HeadStep<'_>> {
+        match self {
+            Self::Linear(layer) => Some(HeadStep::Linear(layer)),
+            Self::BatchNorm(norm) => Some(HeadStep::BatchNorm(norm)),
+            Self::Relu(relu) => Some(HeadStep::Activation(relu.activation)),
+            Self::Dropout(_) => None,
+            Self::Cosine(layer) => Some(HeadStep::Cosine(layer)),
         }
     }
 }
@@ -193,11 +217,11 @@ impl Classifier {
         }
     }
 
-    /// The layer, where the head is an average pool and one linear layer.
-    pub fn as_linear(&self) -> Option<&Linear> {
+    /// What [`forward`](Self::forward) does in evaluation, step by step. The pool comes before; [`head`](Self::head) names it.
+    pub fn steps(&self) -> Vec<HeadStep<'_>> {
         match &self.__ {
-            Layers::Single(Layer::Linear(layer)) if self.head.pool == Pool::Average => Some(layer),
-            _ => None,
+            Layers::Single(layer) => layer.step().into_iter().collect(),
+            Layers::Stack(layers) => layers.iter().filter_map(Layer::step).collect(),
         }
     }
 
@@ -228,41 +252,4 @@ impl Classifier {
     pub fn reset_head(&self, head: &Head, classes: usize, seed: u64, device: &Device) -> Result<Self> {
         ClassifierConfig { classes, ..self.config }.build(head, &Builder::new(device, seed))
     }
-}
-
-/// Cosines times a scale; see [`Cosine`].
-#[derive(Module, Debug)]
-pub struct CosineLinear {
-    /// `[classes, features]`; only its rows' directions count.
-    weight: Param<Tensor<2>>,
-    /// `[1]`, where it is learned.
-    scale: Option<Param<Tensor<1>>>,
-    fixed: f64,
-}
-
-impl CosineLinear {
-    /// Weights start as PyTorch's linear layers do.
-    pub fn new(inputs: usize, classes: usize, cosine: Cosine, builder: &Builder<'_>) -> Self {
-        Self {
-            weight: builder.parameter([classes, inputs], Init::Uniform(1.0 / (inputs as f64).sqrt())),
-            scale: cosine.learned.then(|| builder.parameter([1], Init::Constant(cosine.scale as f32))),
-            fixed: cosine.scale,
-        }
-    }
-
-    /// `[n, features]` → `[n, classes]`.
-    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let cosines = normalized(input).matmul(normalized(self.weight.val()).transpose());
-        match &self.scale {
-            Some(scale) => cosines * scale.val().unsqueeze(),
-            None => cosines * self.fixed,
-        }
-    }
-}
-
-/// Rows of length 1, as `torch.nn.functional.normalize`: lengths below 1e-12 count as that, so that a row of zeros stays one.
-fn normalized(rows: Tensor<2>) -> Tensor<2> {
-    // The square is bounded, not the root: the root's slope at 0 is infinite, and would make the gradient of such a row no number.
-    let squares = (rows.clone() * rows.clone()).sum_dim(1).clamp_min(1e-24);
-    rows / squares.sqrt()
 }

@@ -2,7 +2,7 @@
 
 use super::{EfficientNetLite, LiteBlock};
 use crate::blocks::Activation;
-use crate::graph::{Describe, ModelGraph, Value};
+use crate::graph::{Describe, HeadGraph, ModelGraph, Value};
 
 impl Describe for EfficientNetLite {
     fn describe(&self) -> ModelGraph<'_> {
@@ -23,7 +23,7 @@ impl Describe for EfficientNetLite {
             };
         }
         graph.conv(value, &self.conv_head, &self.bn2, relu6);
-        graph.head = self.classifier.as_linear();
+        graph.head = Some(HeadGraph::of(&self.classifier));
         graph
     }
 }

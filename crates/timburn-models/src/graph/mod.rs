@@ -4,15 +4,17 @@
 //! means the model as it is evaluated: batch norm with its running statistics, neither dropout nor stochastic depth.
 
 mod fold;
+mod names;
 
-pub use fold::{FoldedConv, FoldedLinear};
+pub use fold::{FoldedConv, FoldedLinear, FoldedNorm};
+pub use names::layer_names;
 
-use crate::blocks::{Activation, BatchNorm2d, Conv2d, Linear, SqueezeExcite};
+use crate::blocks::{Activation, BatchNorm2d, Classifier, Conv2d, HeadStep, Linear, Pool, SqueezeExcite};
 use crate::image_model::ImageModel;
 
 /// A model that can say what it computes.
 pub trait Describe: ImageModel {
-    /// The body's layers in order of computation, and the head where it is one fully connected layer.
+    /// The body's layers in order of computation, and the head.
     fn describe(&self) -> ModelGraph<'_>;
 }
 
@@ -87,9 +89,32 @@ pub struct ModelGraph<'m> {
     pub layers: Vec<Layer<'m>>,
     /// The last stage's output: what [`ImageModel::forward_features`] returns.
     pub features: Value,
-    /// The classifier, if the head is global average pooling and this layer; any other head has to be run by
-    /// [`ImageModel::forward_head`].
-    pub head: Option<&'m Linear>,
+    /// What [`ImageModel::forward_head`] does with the features; `None` for a body alone.
+    pub head: Option<HeadGraph<'m>>,
+}
+
+/// A head: a pool, then steps in order, down to the logits.
+#[derive(Debug, Clone)]
+pub struct HeadGraph<'m> {
+    /// From `[n, c, h, w]` to `[n, f]`.
+    pub pool: Pool,
+    /// From `[n, f]` to `[n, classes]`.
+    pub steps: Vec<HeadStep<'m>>,
+}
+
+impl<'m> HeadGraph<'m> {
+    /// What a classifier computes.
+    pub fn of(classifier: &'m Classifier) -> Self {
+        Self { pool: classifier.head().pool, steps: classifier.steps() }
+    }
+
+    /// The layer, where the head is an average pool and one fully connected layer.
+    pub fn as_linear(&self) -> Option<&'m Linear> {
+        match (self.pool, self.steps.as_slice()) {
+            (Pool::Average, [HeadStep::Linear(layer)]) => Some(layer),
+            _ => None,
+        }
+    }
 }
 
 impl<'m> ModelGraph<'m> {

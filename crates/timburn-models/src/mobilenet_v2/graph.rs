@@ -2,7 +2,7 @@
 
 use super::{Branch, Feature, MobileNetV2};
 use crate::blocks::Activation;
-use crate::graph::{Describe, ModelGraph, Value};
+use crate::graph::{Describe, HeadGraph, ModelGraph, Value};
 
 impl Describe for MobileNetV2 {
     fn describe(&self) -> ModelGraph<'_> {
@@ -25,7 +25,7 @@ impl Describe for MobileNetV2 {
                 }
             };
         }
-        graph.head = self.classifier._1.as_linear();
+        graph.head = Some(HeadGraph::of(&self.classifier._1));
         graph
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ResNet, StemConvolution};
 use crate::blocks::Activation;
-use crate::graph::{Describe, ModelGraph, Op, Value};
+use crate::graph::{Describe, HeadGraph, ModelGraph, Op, Value};
 
 impl Describe for ResNet {
     fn describe(&self) -> ModelGraph<'_> {
@@ -21,7 +21,7 @@ impl Describe for ResNet {
         for block in self.layers().into_iter().flatten() {
             value = block.describe(&mut graph, value);
         }
-        graph.head = self.fc.as_linear();
+        graph.head = Some(HeadGraph::of(&self.fc));
         graph
     }
 }

@@ -33,7 +33,6 @@ mod crc32c;
 mod environment;
 mod folder;
 mod lines;
-mod protobuf;
 mod summary;
 mod tensorboard;
 mod utc;

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use timburn_core::protobuf::Message;
 use timburn_core::{Error, Result};
 
 use super::crc32c;
 use super::folder::EVENTS;
-use super::protobuf::Message;
 
 // Field numbers of `Event`.
 const WALL_TIME: u64 = 1;
