@@ -31,6 +31,7 @@ enum Command {
     Models(commands::models::Models),
     Export(commands::export::Export),
     Data(commands::data::Data),
+    Bench(commands::bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Models(models) => models.run(),
         Command::Export(export) => export.run(),
         Command::Data(data) => data.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Train(train) => train.run(),
         Command::FindLr(find) => find.run(),
         Command::Finetune(finetune) => finetune.run(),
