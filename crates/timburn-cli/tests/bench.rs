@@ -27,6 +27,7 @@ fn a_cell_is_measured_told_and_drawn() {
     assert_eq!(cells.len(), 2);
     for (cell, batch) in cells.iter().zip([1u64, 8]) {
         assert_eq!((&cell["model"], &cell["work"], &cell["way"]), (&"resnet20".into(), &"inference".into(), &"graph".into()));
+        assert_eq!((&cell["device"], &cell["opened"]), (&"auto".into(), &"flex".into()));
         assert_eq!((cell["batch"].as_u64(), cell["size"].as_u64()), (Some(batch), Some(32)));
         let number = |key: &str| cell[key].as_f64().expect("a number");
         assert!(number("n") >= 3.0 && number("min_ms") > 0.0);
@@ -46,7 +47,7 @@ fn a_cell_is_measured_told_and_drawn() {
     let saved = std::fs::read_to_string(folder.path().join("results/bench.json")).expect("bench.json");
     assert_eq!(json(&saved), found);
     let svg = std::fs::read_to_string(folder.path().join("results/bench.svg")).expect("bench.svg");
-    assert!(svg.contains("resnet20 1x32") && svg.contains("resnet20 8x32"), "{svg}");
+    assert!(svg.contains("resnet20 1x32x32") && svg.contains("resnet20 8x32x32"), "{svg}");
     assert!(std::fs::read(folder.path().join("results/bench.png")).expect("bench.png").starts_with(b"\x89PNG"));
 }
 
@@ -113,7 +114,7 @@ fn what_cannot_be_is_refused_before_anything_is_measured() {
         (&["bench", "--device", "flex", "--compare-backends"], "cannot be used with"),
         (&["bench", "--layers", "--train"], "cannot be used with"),
         (&["bench", "--batch", "0"], "0 is not in"),
-        (&["bench", "--seconds", "-1"], "expected seconds"),
+        (&["bench", "--seconds=-1"], "expected seconds"),
         (&["bench", "--precision", "fp8"], "f32, bf16, f16"),
     ] {
         let output = timburn(arguments, folder.path());

@@ -47,7 +47,7 @@ impl BarChart {
         let mut picture = Picture::new(WIDTH, bottom + 52.0);
         picture.title(&font::fit(&self.title, 17.0, WIDTH - 32.0), &subtitle);
 
-        let names: Vec<String> = bars.iter().map(|(name, _)| font::fit(name, 12.0, 200.0)).collect();
+        let names: Vec<String> = bars.iter().map(|(name, _)| font::fit(name, 12.0, 240.0)).collect();
         let left = 24.0 + names.iter().map(|name| font::width(name, 12.0)).fold(0.0, f64::max);
         let right = WIDTH - 64.0;
         let values = bars.iter().flat_map(|(_, values)| values.iter().copied());

@@ -99,7 +99,7 @@ impl Results {
             if json {
                 return writeln!(out, "{}", json!({ "environment": self.environment, "threads": self.threads, "cells": cells }));
             }
-            cells.iter().try_for_each(|cell| writeln!(out, "{}", self.name(cell)))
+            cells.iter().try_for_each(|cell| writeln!(out, "{}", self.name(cell, &cell.device).trim_end()))
         })
     }
 
@@ -112,7 +112,7 @@ impl Results {
             writeln!(out, "timburn {}, {cpu}, {threads} threads, {}", here.timburn, here.os)?;
             writeln!(
                 out,
-                "{:model$} {:9} {:>11} {:4} {:8} {:7} {:>5} {:>9} {:>19} {:>9} {:>8} {:>7}",
+                "{:model$} {:9} {:>13} {:4} {:8} {:7} {:>5} {:>9} {:>19} {:>9} {:>8} {:>7}",
                 "", "", "images", "", "device", "", "n", "median ms", "min-max ms", "images/s", "warm-up", "peak"
             )
         })
@@ -121,14 +121,15 @@ impl Results {
     /// A row, and its layers.
     pub(super) fn row(&self, row: &Row, slowest_first: bool) -> Result<()> {
         output::results(|out| {
-            write!(out, "{}", self.name(&row.cell))?;
+            let device = row.measured.as_ref().map_or(&row.cell.device, |found| &found.ready.opened);
+            write!(out, "{}", self.name(&row.cell, device))?;
             let Some(found) = &row.measured else {
                 return writeln!(out, " {}", row.error.as_deref().unwrap_or("not measured"));
             };
             let spread = format!("{}-{}", short(found.min_ms), short(found.max_ms));
             let peak = found.peak_memory.map_or_else(|| "-".into(), |bytes| format!("{} MB", bytes >> 20));
             write!(out, " {:7} {:>5} {:>9} {spread:>19}", found.ready.way, found.n, short(found.median_ms))?;
-            writeln!(out, " {:>9} {:>6.1} s {peak:>7}", short(found.images_per_second), found.ready.warm_up_ms / 1e3)?;
+            writeln!(out, " {:>9} {:>6} s {peak:>7}", short(found.images_per_second), short(found.ready.warm_up_ms / 1e3))?;
             match &found.layers {
                 Some(layers) if layers.is_empty() => writeln!(out, "  no layers: only the inference graph tells them, on the CPU in f32"),
                 Some(layers) => table(out, layers, slowest_first),
@@ -137,10 +138,10 @@ impl Results {
         })
     }
 
-    fn name(&self, cell: &Cell) -> String {
+    fn name(&self, cell: &Cell, device: &str) -> String {
         let model = self.width;
         let images = format!("{}x3x{}x{}", cell.batch, cell.size, cell.size);
-        format!("{:model$} {:9} {images:>11} {:4} {:8}", cell.model, cell.work, precision(cell.precision), cell.device)
+        format!("{:model$} {:9} {images:>13} {:4} {device:8}", cell.model, cell.work, precision(cell.precision))
     }
 
     /// What comes after the rows.
@@ -173,14 +174,16 @@ impl Results {
         let bars = self.rows.iter().filter_map(|row| {
             let cell = &row.cell;
             let device = if one_device { String::new() } else { format!(" {}", cell.device) };
-            Some((format!("{} {}x{}{device}", cell.model, cell.batch, cell.size), vec![row.rate()?]))
+            Some((format!("{} {}x{}x{}{device}", cell.model, cell.batch, cell.size, cell.size), vec![row.rate()?]))
         });
         let work = self.rows.first().map_or_else(String::new, |row| format!("{}, {}", row.cell.work, precision(row.cell.precision)));
         let cpu = self.environment.cpu.as_deref().unwrap_or(&self.environment.architecture);
-        let device = self.rows.first().filter(|_| one_device).map_or_else(String::new, |row| format!(", device {}", row.cell.device));
+        let device = self.rows.first().filter(|_| one_device).map_or_else(String::new, |row| {
+            format!(", device {}", row.measured.as_ref().map_or(&row.cell.device, |found| &found.ready.opened))
+        });
         BarChart {
-            title: format!("Images a second, {work}{device}: {cpu}, {} threads", self.threads),
-            x_label: "images a second, median".into(),
+            title: format!("Images a second: {cpu}"),
+            x_label: format!("images a second, median; {work}{device}, {} threads", self.threads),
             bars: bars.collect(),
             ordered: true,
             ..Default::default()

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use timburn_core::device::panic_message;
+use timburn_core::device::{Device, compiled, panic_message};
 use timburn_core::error::DeviceError;
 use timburn_core::{Result, open_device};
 use timburn_infer::timing::{Timing, peak_memory, warm_up};
@@ -35,7 +35,7 @@ pub(super) enum Message {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Ready {
     pub(super) ready: bool,
-    /// The device that was opened, as Burn calls it.
+    /// The device, by the backend's name where it was `auto`.
     pub(super) opened: String,
     /// `graph` or `modules`.
     pub(super) way: String,
@@ -76,13 +76,13 @@ pub(super) fn serve(cell: &Cell) -> Result<u8> {
 
 fn speak(cell: &Cell) -> Result<()> {
     let start = Instant::now();
-    let device = open_device(&cell.device)?;
+    let (opened, device) = open(&cell.device)?;
     let mut work = Work::new(cell, &device)?;
     let setup_ms = start.elapsed().as_secs_f64() * 1e3;
     let warm = warm_up(|| work.run(&device))?;
     say(&Message::Ready(Ready {
         ready: true,
-        opened: format!("{device:?}"),
+        opened,
         way: work.way().into(),
         setup_ms,
         first_ms: warm.first,
@@ -100,6 +100,15 @@ fn speak(cell: &Cell) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The device called `name`; of `auto` also which one it is.
+fn open(name: &str) -> Result<(String, Device)> {
+    let first = || compiled().into_iter().find_map(|backend| Some((backend.to_owned(), open_device(backend).ok()?)));
+    match (name == "auto").then(first).flatten() {
+        Some(found) => Ok(found),
+        None => Ok((name.to_owned(), open_device(name)?)),
+    }
 }
 
 fn say(message: &Message) -> Result<()> {
