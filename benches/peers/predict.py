@@ -4,6 +4,7 @@
     (cd benches/peers/rust && RUSTFLAGS="-C target-cpu=native" cargo build --release)
     python benches/peers/predict.py [NAME] [--rounds 5] [--threads 2] [--json] [--chart FILE.svg]
     python benches/peers/predict.py --first [--rounds 20]
+    python benches/peers/predict.py resnet50 --device cuda --batch 64,256     # on a GPU, with a binary built for it
 
 Needs torch, torchvision, timm, onnx and onnxruntime; what cannot run is named with the reason. Each contestant has a process of its own
 (turns.py), whose peak memory is told; compiled PyTorch's is that of compiling, unless inductor's cache holds the code already. Images are ready in
@@ -17,16 +18,16 @@ import tempfile
 from pathlib import Path
 
 from networks import build
-from turns import Contestant, clock, contest, cpu, digits, parser, serve
+from turns import Contestant, batches, clock, contest, cpu, digits, ours, parser, serve, torch_device
 
-LINES = [("efficientnet_lite0", 1), ("efficientnet_lite0", 8), ("resnet50", 1), ("resnet50", 8), ("resnet18", 1), ("resnet18", 8)]
+NAMES = ["efficientnet_lite0", "resnet50", "resnet18"]
 SIZE = 224
 RUST = Path(__file__).parent / "rust"
 PHOTOGRAPH = Path(__file__).parents[2] / "crates/timburn-data/assets/chelsea.jpg"
 MEAN, STD = 127.0, 128.0
 
 
-def child(kind, name, batch, threads):
+def child(kind, name, batch, threads, device="cpu"):
     """A contestant in Python."""
     shape, threads = (int(batch), 3, SIZE, SIZE), int(threads)
     if kind == "onnx":
@@ -43,15 +44,16 @@ def child(kind, name, batch, threads):
 
     torch.set_num_threads(threads)
     layout = torch.contiguous_format if "nchw" in kind else torch.channels_last
-    model = build(name).eval().to(memory_format=layout)
-    images = torch.full(shape, 0.5).to(memory_format=layout)
+    model = build(name).eval().to(device, memory_format=layout)
+    images = torch.full(shape, 0.5).to(device, memory_format=layout)
     if "compiled" in kind:
         import torch._inductor.config
 
         torch._inductor.config.freezing = True
         model = torch.compile(model)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled="bf16" in kind):
-        serve(f"PyTorch {torch.__version__}", lambda: model(images))
+    with torch.no_grad(), torch.autocast(device.split(":")[0], torch.bfloat16, enabled="bf16" in kind):
+        # Reading the logits waits for the device.
+        serve(f"PyTorch {torch.__version__}", lambda: model(images).cpu())
 
 
 def export(folder, name, batch, model=None):
@@ -66,12 +68,13 @@ def export(folder, name, batch, model=None):
 
 def contestants(arguments, folder, key):
     name, batch = key
-    threads = arguments.threads
-    ours = [arguments.timburn, "bench", name, "--turns", "--device", "flex", "--batch", batch, "--size", SIZE]
-    yield Contestant("timburn", ours, RAYON_NUM_THREADS=threads)
+    threads, device = arguments.threads, torch_device(arguments)
+    yield from ours(arguments, name, batch, SIZE)
     python = [sys.executable, __file__, "--child"]
     for kind in ["nchw", "channels-last", "bf16 channels-last", "compiled", "bf16 compiled"]:
-        yield Contestant(f"PyTorch {kind}", [*python, kind, name, batch, threads], "bf16" not in kind, OMP_NUM_THREADS=threads)
+        yield Contestant(f"PyTorch {kind}", [*python, kind, name, batch, threads, device], "bf16" not in kind, OMP_NUM_THREADS=threads)
+    if device != "cpu":
+        return
     made = subprocess.run([*python, "export", folder, name, str(batch)], capture_output=True, text=True)
     lines = made.stderr.strip().splitlines() or [""]
     why = f"no ONNX file: {lines[-1]}" if made.returncode else None
@@ -170,7 +173,7 @@ def main():
     elif arguments.first:
         first_predictions(arguments)
     else:
-        lines = [(f"{name} {batch}x3x{SIZE}x{SIZE}", batch, (name, batch)) for name, batch in LINES]
+        lines = [(f"{name} {batch}x3x{SIZE}x{SIZE}", batch, (name, batch)) for name in NAMES for batch in batches(arguments, [1, 8])]
         with tempfile.TemporaryDirectory() as folder:
             contest(arguments, lines, lambda key: list(contestants(arguments, folder, key)))
 

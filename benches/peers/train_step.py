@@ -2,15 +2,16 @@
 
     cargo build --release
     python benches/peers/train_step.py [NAME] [--rounds 3] [--threads 2] [--json] [--chart FILE.svg]
+    python benches/peers/train_step.py "resnet50 64x3x224" --device cuda --batch 64     # on a GPU, with a binary built for it
 
 A step is forward, cross-entropy, backward and a plain SGD update on images that are in memory; PyTorch runs it eagerly in both layouts, and in
-channels-last with bf16 autocast. Needs torch, torchvision and timm. Each contestant has a process of its own (turns.py), whose peak memory is told.
+channels-last with bf16 autocast; on a GPU also compiled. Needs torch, torchvision and timm. Each contestant has a process of its own (turns.py), whose peak memory is told.
 """
 
 import sys
 
 from networks import build
-from turns import Contestant, contest, parser, serve
+from turns import Contestant, batches, contest, ours, parser, serve, torch_device
 
 # Architecture, batch, size, whether the stem is the one for 32 pixels.
 LINES = [
@@ -22,34 +23,40 @@ LINES = [
 ]
 
 
-def child(kind, name, batch, size, small_stem, threads):
+def child(kind, name, batch, size, small_stem, threads, device):
     import torch
 
     torch.set_num_threads(int(threads))
     layout = torch.contiguous_format if kind == "nchw" else torch.channels_last
-    model = build(name, small_stem == "True").to(memory_format=layout).train()
-    images = torch.randn(int(batch), 3, int(size), int(size)).to(memory_format=layout)
-    labels = torch.arange(int(batch)) % (10 if name == "resnet20" else 1000)
+    model = build(name, small_stem == "True").to(device, memory_format=layout).train()
+    images = torch.randn(int(batch), 3, int(size), int(size)).to(device, memory_format=layout)
+    labels = torch.arange(int(batch), device=device) % (10 if name == "resnet20" else 1000)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    if "compiled" in kind:
+        model = torch.compile(model)
 
     def step():
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in kind):
+        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled="bf16" in kind):
             logits = model(images)
         loss = torch.nn.functional.cross_entropy(logits.float(), labels)
         loss.backward()
         optimizer.step()
         loss.item()
+        # The loss is there before the weights are.
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
 
     serve(f"PyTorch {torch.__version__}", step)
 
 
 def contestants(arguments, key):
     name, batch, size, small_stem = key
-    ours = [arguments.timburn, "bench", name, "--turns", "--train", "--device", "flex", "--batch", batch, "--size", size]
-    yield Contestant("timburn", ours + ["--stem=small"] * small_stem, RAYON_NUM_THREADS=arguments.threads)
-    for kind in ["nchw", "channels-last", "bf16 channels-last"]:
-        command = [sys.executable, __file__, "--child", kind, *key, arguments.threads]
+    device = torch_device(arguments)
+    yield from ours(arguments, name, batch, size, "--train", *["--stem=small"] * small_stem)
+    kinds = ["nchw", "channels-last", "bf16 channels-last"]
+    for kind in kinds if device == "cpu" else [*kinds, "compiled channels-last", "bf16 compiled channels-last"]:
+        command = [sys.executable, __file__, "--child", kind, *key, arguments.threads, device]
         yield Contestant(f"PyTorch {kind}", command, "bf16" not in kind, OMP_NUM_THREADS=arguments.threads)
 
 
@@ -60,7 +67,11 @@ def main():
     if arguments.child:
         child(*arguments.child)
         return
-    lines = [(f"{name} {batch}x3x{size}x{size}", batch, (name, batch, size, stem)) for name, batch, size, stem in LINES]
+    lines = [
+        (f"{name} {batch}x3x{size}x{size}", batch, (name, batch, size, stem))
+        for name, usual, size, stem in LINES
+        for batch in batches(arguments, [usual])
+    ]
     contest(arguments, lines, lambda key: list(contestants(arguments, key)))
 
 

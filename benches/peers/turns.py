@@ -115,12 +115,34 @@ def parser(description):
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     made.add_argument("--seconds", type=float, default=1.5, help="of each turn")
+    made.add_argument("--device", default="flex", help="timburn's; with cuda, rocm or metal PyTorch runs on the same GPU, the others stay away")
+    made.add_argument("--batch", help="other batches than the lines', with commas between them")
+    made.add_argument("--bf16", action="store_true", help="timburn in bf16 too; always on a GPU")
     made.add_argument("--only", default="", help="only contestants that contain one of these, with commas between them")
     made.add_argument("--pause", action="store_true", help="wait for a line on stdin before contestants start, and before they measure")
     made.add_argument("--json", action="store_true", help="JSON instead of a table in Markdown")
     made.add_argument("--chart", help="an SVG file for a bar chart")
     made.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     return made
+
+
+def torch_device(arguments):
+    """PyTorch's name of timburn's device."""
+    backend, _, index = arguments.device.partition(":")
+    name = {"cuda": "cuda", "rocm": "cuda", "metal": "mps"}.get(backend, "cpu")
+    return f"{name}:{index}" if index and name == "cuda" else name
+
+
+def ours(arguments, name, batch, size, *more):
+    """timburn itself."""
+    command = [arguments.timburn, "bench", name, "--turns", "--device", arguments.device, "--batch", batch, "--size", size, *more]
+    yield Contestant("timburn", command, RAYON_NUM_THREADS=arguments.threads)
+    if arguments.bf16 or torch_device(arguments) != "cpu":
+        yield Contestant("timburn bf16", [*command, "--precision", "bf16"], False, RAYON_NUM_THREADS=arguments.threads)
+
+
+def batches(arguments, usual):
+    return [int(batch) for batch in arguments.batch.split(",")] if arguments.batch else usual
 
 
 def say(text):
@@ -164,7 +186,8 @@ def contest(arguments, lines, contestants):
 def add_ratios(rows):
     """How many times as fast as the fastest f32 peer each is, by the medians and by the fastest runs."""
     for key, ratio in [("median_ms", "ratio"), ("min_ms", "ratio_of_fastest_runs")]:
-        best = min((row[key] for row in rows if row.get("f32") and not row["contestant"].startswith("timburn")), default=None)
+        peers = [row for row in rows if row.get("f32") and not row["contestant"].startswith("timburn")]
+        best = min((row[key] for row in peers), default=None)
         for row in rows:
             if best and key in row:
                 row[ratio] = best / row[key]

@@ -129,7 +129,8 @@ fn ending(status: &ExitStatus) -> String {
     format!("its process crashed with signal {signal}{name}")
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -122,14 +122,14 @@ impl Bench {
         }
         let (stop, signal) = (StopFlag::default(), Arc::new(AtomicUsize::new(0)));
         listen(&stop, &signal)?;
+        if !self.json {
+            results.head()?;
+        }
         let bar = if self.quiet || self.json {
             ProgressBar::hidden()
         } else {
             output::bar(cells.len() as u64, "{bar:30} {pos}/{len} {msg}, {elapsed}")
         };
-        if !self.json {
-            results.head()?;
-        }
         for cell in &cells {
             bar.set_message(format!("{} {} {}x{} on {}", cell.model, cell.work, cell.batch, cell.size, cell.device));
             let outcome = match self.measure(cell, &stop) {
