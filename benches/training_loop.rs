@@ -13,6 +13,7 @@ use timburn::train::run::{Environment, Overwrite};
 use timburn::train::trainer::{EpochEvent, StepEvent};
 use timburn::train::{Learner, Observer, Recorder, RunFolder};
 use timburn::{Dataset, ModelOptions, Recipe, Splits, TrainData, Trainer, create, open_device};
+use timburn_infer::timing::{Timing, resident_memory};
 
 const STEPS: usize = 40;
 const BATCH: usize = 128;
@@ -46,20 +47,17 @@ fn main() -> timburn::Result<()> {
         waited.extend(steps.iter().skip(2).map(|step| ms(step.1)));
         bare.extend(bare_steps(&device)?.into_iter().skip(2).map(ms));
     }
-    let (step, bare, wait) = (median(&mut whole), median(&mut bare), waited.iter().sum::<f64>() / whole.iter().sum::<f64>());
+    let wait = waited.iter().sum::<f64>() / whole.iter().sum::<f64>();
+    let (whole, bare) = (Timing::new(whole), Timing::new(bare).median());
+    let step = whole.median();
     let net = step * (1.0 - wait);
-    println!(
-        "step of the loop                 median {step:7.1} ms  (n={}, {:.1} to {:.1})",
-        whole.len(),
-        whole[0],
-        whole[whole.len() - 1]
-    );
+    println!("step of the loop                 median {step:7.1} ms  (n={}, {:.1} to {:.1})", whole.runs(), whole.min(), whole.max());
     println!("forward, backward, optimizer     median {bare:7.1} ms  (alternating with it)");
     println!("waiting for data                 {:6.2} %  of the time", 100.0 * wait);
     println!("the loop itself                  {:6.2} %  of a step, waiting apart", 100.0 * (net - bare) / net);
 
     let memory = epochs(&device, splits(), MEMORY_EPOCHS, ROUNDS)?.memory;
-    let text: Vec<String> = memory.iter().map(|kilobytes| format!("{:.0}", *kilobytes as f64 / 1024.0)).collect();
+    let text: Vec<String> = memory.iter().map(|bytes| format!("{:.0}", *bytes as f64 / 1048576.0)).collect();
     println!("resident memory after each epoch {} MB", text.join(" "));
     Ok(())
 }
@@ -78,7 +76,7 @@ impl Observer for Watch {
     }
 
     fn epoch(&mut self, _event: &EpochEvent) -> timburn::Result<()> {
-        self.memory.push(resident());
+        self.memory.push(resident_memory().unwrap_or(0));
         Ok(())
     }
 }
@@ -123,17 +121,4 @@ fn bare_steps(device: &Device) -> timburn::Result<Vec<Duration>> {
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
-}
-
-/// The median of values, which are sorted for it.
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Resident memory in kilobytes; 0 where the system does not tell.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
 }

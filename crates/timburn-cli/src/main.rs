@@ -35,6 +35,7 @@ enum Command {
     #[cfg(feature = "serve")]
     Serve(commands::serve::Serve),
     Data(commands::data::Data),
+    Bench(commands::bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "serve")]
         Command::Serve(serve) => serve.run(),
         Command::Data(data) => data.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Train(train) => train.run(),
         Command::FindLr(find) => find.run(),
         Command::Finetune(finetune) => finetune.run(),

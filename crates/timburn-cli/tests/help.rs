@@ -14,7 +14,7 @@ fn help_has_examples_and_every_option() {
     for words in ["Examples:", "timburn predict dog.jpg --top 3", "--model", "--weights", "--device", "--top", "--batch", "--json"] {
         assert!(predict.contains(words), "{words} is missing in\n{predict}");
     }
-    let verbs = ["models", "demo", "train", "find-lr", "finetune", "eval", "compare", "export"];
+    let verbs = ["models", "demo", "train", "find-lr", "finetune", "eval", "compare", "export", "bench"];
     for verb in verbs.into_iter().chain(cfg!(feature = "serve").then_some("serve")) {
         let text = help(verb);
         let (_, examples) = text.split_once("Examples:\n").unwrap_or_else(|| panic!("{verb} has no examples\n{text}"));

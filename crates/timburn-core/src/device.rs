@@ -62,15 +62,32 @@ pub fn open_device(name: &str) -> Result<Device> {
         }
         return Err(failure.into());
     }
+    let (backend, index) = find(name)?;
+    Ok(open(backend, index, name)?)
+}
+
+/// Checks that `name` is `auto` or a backend of this build, without bringing a device up.
+///
+/// # Errors
+/// [`DeviceError`] for an unknown name or a backend that is not compiled in.
+pub fn check_name(name: &str) -> Result<()> {
+    if name != "auto" {
+        find(name)?;
+    }
+    Ok(())
+}
+
+/// The backend and the index that `name` means.
+fn find(name: &str) -> Result<(&'static Backend, Option<usize>), DeviceError> {
     let (base, index) = match name.split_once(':') {
         Some((base, digits)) => (base, Some(digits.parse::<usize>().map_err(|_| unknown(name))?)),
         None => (name, None),
     };
     let backend = BACKENDS.iter().find(|backend| backend.name == base).ok_or_else(|| unknown(name))?;
     if !backend.compiled {
-        return Err(DeviceError::NotCompiled { name: name.into(), feature: backend.name, compiled: compiled() }.into());
+        return Err(DeviceError::NotCompiled { name: name.into(), feature: backend.name, compiled: compiled() });
     }
-    Ok(open(backend, index, name)?)
+    Ok((backend, index))
 }
 
 fn unknown(name: &str) -> DeviceError {
@@ -215,6 +232,7 @@ mod tests {
     #[test]
     #[cfg(feature = "flex")]
     fn flex_is_always_there_and_alone() {
+        assert!(check_name("flex:7").is_ok() && check_name("auto").is_ok() && check_name("flx").is_err());
         assert!(open_device("flex").is_ok() && open_device("flex:0").is_ok() && open_device("auto").is_ok());
         assert_eq!(error("flex:7"), DeviceError::NoSuchIndex { name: "flex:7".into(), backend: "flex", found: 1 });
     }

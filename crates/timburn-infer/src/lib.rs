@@ -23,6 +23,7 @@ mod grad_cam;
 pub mod graph;
 mod prediction;
 mod predictor;
+pub mod timing;
 
 pub use compiled::Compiled;
 pub use grad_cam::{GradCam, HeatMap};

@@ -1,5 +1,6 @@
 //! One file per verb.
 
+pub(crate) mod bench;
 pub(crate) mod compare;
 mod contestant;
 pub(crate) mod data;

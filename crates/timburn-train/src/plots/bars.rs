@@ -8,7 +8,7 @@ use timburn_data::picture::font;
 const MOST: usize = 30;
 const WIDTH: f64 = 720.0;
 
-/// Values for each class, as horizontal bars; the lowest first, by the last value. Beyond 30 classes, the first 30.
+/// Values for each class, as horizontal bars; the lowest first, by the last value, unless told otherwise. Beyond 30 classes, the first 30.
 #[derive(Debug, Clone, Default)]
 pub struct BarChart {
     /// What is shown.
@@ -21,6 +21,8 @@ pub struct BarChart {
     pub bars: Vec<(String, Vec<f64>)>,
     /// The end of the axis, 100 for per cent; otherwise the highest value decides.
     pub full: Option<f64>,
+    /// Whether the classes stay in the order given.
+    pub ordered: bool,
 }
 
 impl BarChart {
@@ -28,8 +30,14 @@ impl BarChart {
     pub fn picture(&self) -> Picture {
         let mut bars: Vec<&(String, Vec<f64>)> = self.bars.iter().collect();
         let last = |bar: &(String, Vec<f64>)| bar.1.last().copied().unwrap_or(f64::NAN);
-        bars.sort_by(|a, b| last(a).total_cmp(&last(b)));
-        let subtitle = if bars.len() > MOST { format!("the {MOST} lowest of {} classes", bars.len()) } else { String::new() };
+        if !self.ordered {
+            bars.sort_by(|a, b| last(a).total_cmp(&last(b)));
+        }
+        let subtitle = match bars.len() {
+            0..=MOST => String::new(),
+            count if self.ordered => format!("the first {MOST} of {count}"),
+            count => format!("the {MOST} lowest of {count} classes"),
+        };
         bars.truncate(MOST);
         let count = self.series.len().max(1);
         let (bar, row) = if count == 1 { (16.0, 22.0) } else { (8.0, 8.0 * count as f64 + 8.0) };
@@ -39,7 +47,7 @@ impl BarChart {
         let mut picture = Picture::new(WIDTH, bottom + 52.0);
         picture.title(&font::fit(&self.title, 17.0, WIDTH - 32.0), &subtitle);
 
-        let names: Vec<String> = bars.iter().map(|(name, _)| font::fit(name, 12.0, 200.0)).collect();
+        let names: Vec<String> = bars.iter().map(|(name, _)| font::fit(name, 12.0, 240.0)).collect();
         let left = 24.0 + names.iter().map(|name| font::width(name, 12.0)).fold(0.0, f64::max);
         let right = WIDTH - 64.0;
         let values = bars.iter().flat_map(|(_, values)| values.iter().copied());
@@ -96,11 +104,14 @@ mod tests {
     fn the_lowest_come_first_and_no_more_than_can_be_read() {
         let bars = (0..1000).map(|class| (format!("class {class}"), vec![50.0, f64::from((class * 37) % 1000) / 10.0])).collect();
         let series = vec!["recall".into(), "F1".into()];
-        let chart = BarChart { title: "F1".into(), x_label: "%".into(), series, bars, full: Some(100.0) };
+        let chart = BarChart { title: "F1".into(), x_label: "%".into(), series, bars, full: Some(100.0), ..Default::default() };
         let svg = chart.picture().svg();
         assert!(svg.contains("the 30 lowest of 1000 classes"));
         assert!(svg.find(">class 0<").unwrap() < svg.find(">class 973<").unwrap(), "class 973 has 0.1");
         assert!(!svg.contains(">class 27<"), "class 27 has 99.9");
+        let ordered = BarChart { ordered: true, ..chart };
+        let svg = ordered.picture().svg();
+        assert!(svg.contains("the first 30 of 1000") && svg.contains(">class 27<") && !svg.contains(">class 973<"));
         // Nothing to show, and values missing, are no reason to panic.
         BarChart::default().picture();
         BarChart { bars: vec![("a".into(), vec![]), ("b".into(), vec![f64::NAN])], ..Default::default() }.picture();

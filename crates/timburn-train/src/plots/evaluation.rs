@@ -23,6 +23,7 @@ pub fn evaluation_charts(report: &Report, classes: &Classes) -> Vec<(&'static st
         series: ["precision", "recall", "F1"].map(str::to_owned).into(),
         bars: bars.collect(),
         full: Some(100.0),
+        ..Default::default()
     };
     let bins = report.reliability.iter().map(|bin| Bin { confidence: bin.confidence, accuracy: bin.accuracy, count: bin.samples });
     let diagram = ReliabilityDiagram { title: "Reliability".into(), bins: bins.collect(), ece: report.ece.unwrap_or(0.0) };

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::json;
 use timburn_core::{Classes, Result};
+use timburn_infer::timing::peak_memory;
 
 use super::event::{EndEvent, EpochEvent, EvaluationEvent, Observer, StepEvent};
 use crate::metrics::Report;
@@ -138,7 +139,7 @@ impl Observer for Recorder {
                 ("lr", event.lr),
                 ("images_per_second", event.images_per_second),
                 ("data_wait_percent", 100.0 * event.data_wait),
-                ("peak_memory_mb", peak_memory_mb().unwrap_or(f64::NAN)),
+                ("peak_memory_mb", peak_memory().map_or(f64::NAN, |bytes| bytes as f64 / 1048576.0)),
             ],
         )?;
         self.folder.sync()?;
@@ -161,11 +162,4 @@ impl Observer for Recorder {
             out.write_all(&text).map_err(timburn_core::Error::io("write", &path))
         })
     }
-}
-
-/// The most memory this process has held so far, where the system says it.
-fn peak_memory_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? / 1024.0)
 }

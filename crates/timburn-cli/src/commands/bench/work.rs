@@ -1,0 +1,131 @@
+//! What a run computes.
+
+use std::hint::black_box;
+
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use timburn_core::error::DeviceError;
+use timburn_core::{Error, Result, seed};
+#[cfg(feature = "flex")]
+use timburn_infer::Graph;
+use timburn_models::{ImageModel, Model, ModelOptions, autocast, create};
+use timburn_train::optimizer::{OptimizerConfig, Sgd};
+use timburn_train::recipe::OptimizerSection;
+use timburn_train::{Learner, Precision, Rates, Recipe, Targets};
+
+use super::cell::{Cell, Kind};
+use super::turns::Layer;
+
+/// Small enough that a network with random weights stays finite however often it steps.
+const RATES: Rates = Rates { lr: 1e-3, momentum: None };
+
+/// A cell, ready to run again and again.
+pub(super) enum Work {
+    /// The inference graph: from values in main memory to logits.
+    #[cfg(feature = "flex")]
+    Graph { graph: Graph, images: Vec<f32>, shape: [usize; 4] },
+    /// Burn's modules: from images on the device to logits in main memory.
+    Modules { model: Model, images: Tensor<4>, dtype: Option<FloatDType> },
+    /// A step of the training loop's own, on images on the device: forward, cross-entropy, backward, plain SGD.
+    Training { learner: Option<Box<Learner<Model>>>, images: Tensor<4>, targets: Targets, labels: Tensor<1, Int> },
+}
+
+impl Work {
+    /// Builds the model with random weights, and images from normal draws.
+    ///
+    /// # Errors
+    /// What `create`, the graph and the learner refuse.
+    pub(super) fn new(cell: &Cell, device: &Device) -> Result<Self> {
+        let shape = [cell.batch, 3, cell.size, cell.size];
+        let values = seed::normal(0, shape.iter().product(), 1.0);
+        let tensor = |values: Vec<f32>, device: &Device| Tensor::<4>::from_data(TensorData::new(values, shape), device);
+        let options = ModelOptions { stem: cell.stem, ..ModelOptions::default() };
+        if cell.work == Kind::Training {
+            let training = device.clone().autodiff();
+            let model = create(cell.model, &options, &training)?;
+            let classes = model.num_classes();
+            let mut recipe = Recipe { optimizer: OptimizerSection(OptimizerConfig::Sgd(Sgd::default())), ..Recipe::default() };
+            recipe.train.precision = cell.precision;
+            let learner = Learner::new(&recipe, model, device, 1)?;
+            let device = learner.device().clone();
+            let labels: Vec<usize> = (0..cell.batch).map(|index| index % classes).collect();
+            let targets = Targets::classes(&labels, classes, &device)?;
+            let labels: Vec<i64> = labels.into_iter().map(|label| label as i64).collect();
+            let labels = Tensor::from_data(TensorData::new(labels, [cell.batch]), &device);
+            return Ok(Self::Training { learner: Some(Box::new(learner)), images: tensor(values, &device), targets, labels });
+        }
+        cell.precision.check(device)?;
+        let model = create(cell.model, &options, device)?;
+        #[cfg(feature = "flex")]
+        if let Some(graph) = graph(cell, &model, device)? {
+            return Ok(Self::Graph { graph, images: values, shape });
+        }
+        Ok(Self::Modules { model, images: tensor(values, device), dtype: cell.precision.dtype() })
+    }
+
+    /// One run, to its end on the device.
+    ///
+    /// # Errors
+    /// [`DeviceError::Failed`]; what the graph and the learner refuse.
+    pub(super) fn run(&mut self, device: &Device) -> Result<()> {
+        let failed = |reason: String| Error::from(DeviceError::Failed { name: format!("{device:?}"), reason });
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Graph { graph, images, shape } => drop(black_box(graph.run(images, *shape)?)),
+            Self::Modules { model, images, dtype } => {
+                let logits = autocast(*dtype, || model.forward(images.clone()));
+                black_box(logits.try_into_data().map_err(|error| failed(error.to_string()))?);
+            }
+            Self::Training { learner, images, targets, labels } => {
+                let mut current = learner.take().ok_or_else(|| failed("an earlier step failed".into()))?;
+                current.backward(images.clone(), targets.clone(), labels.clone())?;
+                let (next, update) = current.update_at(RATES)?;
+                black_box(update);
+                // The loss is read while the device still updates.
+                next.device().sync().map_err(|error| failed(error.to_string()))?;
+                *learner = Some(Box::new(next));
+            }
+        }
+        Ok(())
+    }
+
+    /// What computes it.
+    pub(super) fn way(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Graph { .. } => "graph",
+            Self::Modules { .. } | Self::Training { .. } => "modules",
+        }
+    }
+
+    /// The time of each layer, least of `runs`; none where no graph runs.
+    ///
+    /// # Errors
+    /// As the graph's profile.
+    pub(super) fn layers(&self, runs: usize) -> Result<Vec<Layer>> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Graph { graph, shape, .. } => {
+                let layers = graph.profile(*shape, runs)?.into_iter();
+                Ok(layers.map(|layer| Layer::new(layer.name, layer.time, layer.operations)).collect())
+            }
+            Self::Modules { .. } | Self::Training { .. } => {
+                let _ = runs;
+                Ok(Vec::new())
+            }
+        }
+    }
+}
+
+/// The inference graph, where it computes in the cell's precision on this device.
+#[cfg(feature = "flex")]
+fn graph(cell: &Cell, model: &Model, device: &Device) -> Result<Option<Graph>> {
+    let suits = !cell.modules && *device == Device::flex();
+    match cell.precision {
+        Precision::F32 if suits => {
+            let graph = Graph::compile(model)?;
+            // A head with layers of its own is the modules' to run.
+            Ok(Some(graph).filter(Graph::has_head))
+        }
+        _ => Ok(None),
+    }
+}
