@@ -3,6 +3,8 @@
 
 mod commands;
 mod output;
+#[cfg(feature = "serve")]
+mod serve;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ enum Command {
     Compare(commands::compare::Compare),
     Models(commands::models::Models),
     Export(commands::export::Export),
+    #[cfg(feature = "serve")]
+    Serve(commands::serve::Serve),
     Data(commands::data::Data),
 }
 
@@ -43,6 +47,8 @@ fn main() -> ExitCode {
         Command::Compare(compare) => compare.run(),
         Command::Models(models) => models.run(),
         Command::Export(export) => export.run(),
+        #[cfg(feature = "serve")]
+        Command::Serve(serve) => serve.run(),
         Command::Data(data) => data.run(),
         Command::Train(train) => train.run(),
         Command::FindLr(find) => find.run(),

@@ -144,6 +144,25 @@ impl Predictor {
         }
     }
 
+    /// A picture as the model takes it: resized and cropped to `preprocessing().input` pixels, for [`classify_prepared`](Self::classify_prepared).
+    pub fn prepare(&self, image: &Rgb8Image) -> Rgb8Image {
+        prepare(image, &self.preprocessing)
+    }
+
+    /// Classifies pictures that [`prepare`](Self::prepare) made, as one batch: one prediction each, in order. For those who decode on other
+    /// threads than they compute on.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a picture of another size than the model's input; [`Error::Device`] when the device fails.
+    pub fn classify_prepared(&self, images: &[Rgb8Image]) -> Result<Vec<Prediction>> {
+        let side = self.preprocessing.input;
+        if let Some(odd) = images.iter().find(|image| (image.width, image.height) != (side, side)) {
+            let expected = format!("{side}×{side} pixels, the model's input");
+            return Err(Error::Argument { name: "images", value: format!("{}×{} pixels", odd.width, odd.height), expected });
+        }
+        if images.is_empty() { Ok(Vec::new()) } else { self.forward(images) }
+    }
+
     fn classify_one(&self, image: &Rgb8Image) -> Result<Prediction> {
         self.prepared_one(&prepare(image, &self.preprocessing))
     }
@@ -192,6 +211,22 @@ mod tests {
     use timburn_weights::{Card, ModelSpec};
 
     use super::*;
+
+    #[test]
+    #[cfg(feature = "embedded")]
+    fn prepared_pictures_get_the_answers_of_whole_ones() {
+        let device = timburn_core::open_device("flex").expect("flex");
+        let predictor = Predictor::embedded(&device).expect("embedded");
+        let photograph = decode_bytes(timburn_data::sample_photograph(), "sample", &predictor.decode).expect("a picture");
+        let prepared = predictor.prepare(&photograph);
+        let answers = predictor.classify_prepared(&[prepared.clone(), prepared]).expect("answers");
+        assert_eq!(answers.len(), 2);
+        let whole = predictor.classify_bytes(timburn_data::sample_photograph(), "sample").expect("an answer");
+        assert_eq!(answers[1].top(1)[0].label, whole.top(1)[0].label);
+        assert!(answers[1].probabilities.iter().zip(&whole.probabilities).all(|(a, b)| (a - b).abs() < 1e-5));
+        assert!(predictor.classify_prepared(&[]).expect("none").is_empty());
+        assert!(matches!(predictor.classify_prepared(&[photograph]), Err(Error::Argument { name: "images", .. })));
+    }
 
     #[test]
     fn a_model_for_gray_pictures_is_refused() {

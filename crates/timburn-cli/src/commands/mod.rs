@@ -10,4 +10,6 @@ pub(crate) mod find_lr;
 pub(crate) mod finetune;
 pub(crate) mod models;
 pub(crate) mod predict;
+#[cfg(feature = "serve")]
+pub(crate) mod serve;
 pub(crate) mod train;
