@@ -1,6 +1,6 @@
 "use strict";
 
-// Limits of the server: what is beyond them is made smaller here, which beats an error.
+// Limits of the server; what is beyond them is made smaller here.
 const MOST_BYTES = 10 * 1024 * 1024;
 const MOST_PIXELS = 24e6;
 const SHRUNK_SIDE = 2048;
@@ -9,14 +9,15 @@ const PATIENCE = 60_000;
 const RETRIES = 10;
 
 const $ = id => document.getElementById(id);
-const models = { all: [], chosen: null };
-// What is on the page: the picture as it came, as it is sent, what the model said, and which class the heat map explains.
+let models = [];
+let chosen = null;
+// What is on the page: `blob` is the picture as it is sent, `explained` the class of the heat map.
 const now = { name: "", blob: null, image: null, answer: null, explained: null, heat: null };
 let running = new AbortController();
 let token = "";
 try { token = sessionStorage.getItem("token") ?? ""; } catch { /* Storage is off: the token lives as long as the page. */ }
 
-/** An error said in words: what happened, what to do, and whether the same request may work later (`again`, in seconds). */
+/** What happened and what to do, in words; `again`: seconds after which the same request may work. */
 class Failure extends Error {
   constructor(title, text, more = {}) {
     super(text);
@@ -36,10 +37,8 @@ const megabytes = bytes => (bytes / 1e6).toFixed(1) + "\u00a0MB";
 
 /** What the style sheet lays out: `empty`, or `full` with what is under way. */
 function state(value) {
-  const empty = value === "empty";
   document.body.className = value;
-  $("choose").textContent = empty ? "Choose a picture" : "Choose another";
-  $("examples-title").textContent = empty ? "Or try one of these" : "More to try";
+  $("choose").textContent = value === "empty" ? "Choose a picture" : "Choose another";
 }
 
 // ---- The server
@@ -76,7 +75,7 @@ async function call(path, { body, signal } = {}) {
     if (body) headers["Content-Type"] = body.type.startsWith("image/") ? body.type : "application/octet-stream";
     const response = await fetch(path, { method: body ? "POST" : "GET", body, headers, signal: limit.signal });
     if (!response.ok) throw await failure(response);
-    // The body is read here, so that an abort or the time limit ends it too.
+    // Within the time limit, too.
     return { headers: response.headers, blob: await response.blob() };
   } catch (error) {
     if (error instanceof Failure) throw error;
@@ -91,28 +90,25 @@ async function call(path, { body, signal } = {}) {
 }
 
 const query = (path, parameters) => `${path}?${new URLSearchParams(parameters)}`;
-const chosen = () => (models.chosen ? { model: models.chosen.name } : {});
+const which = () => (chosen ? { model: chosen.name } : {});
 
 // ---- Models
 
 async function loadModels() {
-  models.all = JSON.parse(await (await call("api/models")).blob.text());
-  const before = models.chosen?.name;
-  models.chosen = models.all.find(model => model.name === before) ?? models.all.find(model => model.default) ?? models.all[0] ?? null;
-  const several = models.all.length > 1;
-  $("model").replaceChildren(...models.all.map(({ name }) => make("option", { selected: name === models.chosen.name }, name)));
-  $("model").hidden = !several;
-  $("model-name").hidden = several;
-  $("model-bar").hidden = !models.chosen;
+  models = JSON.parse(await (await call("api/models")).blob.text());
+  chosen = models.find(({ name }) => name === chosen?.name) ?? models[0] ?? null;
+  $("model").replaceChildren(...models.map(({ name }) => make("option", { selected: name === chosen.name }, name)));
+  $("model").hidden = models.length < 2;
+  $("model-name").hidden = models.length > 1;
+  $("model-bar").hidden = !chosen;
   showModel();
 }
 
 function showModel() {
-  const model = models.chosen;
-  if (model) {
-    $("model-name").textContent = model.name;
-    $("model-facts").textContent = `${model.classes.toLocaleString("en")} classes, ${model.input.join("\u00a0×\u00a0")}`;
-    $("card").href = model.card.replace(/^\//, "");
+  if (chosen) {
+    $("model-name").textContent = chosen.name;
+    $("model-facts").textContent = `${chosen.classes.toLocaleString("en")} classes, ${chosen.input.join("\u00a0×\u00a0")}`;
+    $("card").href = chosen.card.replace(/^\//, "");
   }
   showCurl();
 }
@@ -121,7 +117,7 @@ function showModel() {
 const shell = word => `'${word.replaceAll("'", "'\\''")}'`;
 
 function showCurl() {
-  const url = new URL(query("api/classify", { ...chosen(), top_k: TOP }), document.baseURI).href;
+  const url = new URL(query("api/classify", { ...which(), top_k: TOP }), document.baseURI).href;
   // curl reads commas, semicolons and quotes in the name of a form's file as its own syntax.
   const file = /^[^/;,"]+$/.test(now.name) ? now.name : "picture.jpg";
   const bearer = token ? `-H "Authorization: Bearer $TIMBURN_TOKEN" ` : "";
@@ -132,7 +128,7 @@ function showCurl() {
 
 const ascii = (bytes, from, to) => String.fromCharCode(...bytes.subarray(from, to));
 
-/** The format by the first bytes, as names of files and MIME types lie; `null` for no picture. */
+/** The format by the first bytes, as names lie; `null` for no picture. */
 async function sniff(blob) {
   const bytes = new Uint8Array(await blob.slice(0, 32).arrayBuffer());
   const start = ascii(bytes, 0, 4);
@@ -268,7 +264,7 @@ async function classify(attempt = 1) {
   state("full busy");
   try {
     const start = performance.now();
-    const { headers, blob } = await call(query("api/classify", { ...chosen(), top_k: TOP }), { body: now.blob, signal });
+    const { headers, blob } = await call(query("api/classify", { ...which(), top_k: TOP }), { body: now.blob, signal });
     now.answer = JSON.parse(await blob.text());
     showAnswer(headers.get("Server-Timing") ?? "", performance.now() - start);
   } catch (error) {
@@ -294,7 +290,7 @@ function showAnswer(timing, total) {
   $("unsure").hidden = first.score >= 0.5;
   $("list").replaceChildren(...now.answer.map(row));
   const model = /\bmodel;[^,]*dur=([\d.]+)/.exec(timing)?.[1];
-  $("timing").textContent = (model ? `Model ${Number(model).toFixed(0)}\u00a0ms, ` : "") + `in all ${total.toFixed(0)}\u00a0ms`;
+  $("timing").textContent = (model ? `Model ${Math.round(model)}\u00a0ms, ` : "") + `in all ${Math.round(total)}\u00a0ms`;
   $("answer").hidden = false;
   $("cam-switch").hidden = false;
   $("status").textContent = `Answer: ${now.answer.map(({ label, score }) => `${label}, ${percent(score)}`).join("; ")}.`;
@@ -316,7 +312,7 @@ async function explain(label, attempt = 1) {
   state(label === null ? "full" : "full explaining");
   if (label === null) return;
   try {
-    const { blob } = await call(query("api/explain", { ...chosen(), class: label }), { body: now.blob, signal });
+    const { blob } = await call(query("api/explain", { ...which(), class: label }), { body: now.blob, signal });
     const heat = await decode(blob);
     if (signal.aborted) return free(heat);
     if (!heat) throw new Failure("The heat map cannot be shown", "The server's answer is not a picture.", { retry: true });
@@ -338,7 +334,7 @@ async function explain(label, attempt = 1) {
 
 const alert = (title, text, ...more) => make("div", { className: "alert" }, make("h2", {}, title), make("p", {}, text), ...more);
 
-/** Shows what went wrong; `again` does the same once more. Busy servers are asked again by themselves, a few times. */
+/** Shows what went wrong; `again` does the same once more. A busy server is asked again without a click, a few times. */
 function fail(error, again = null, attempt = 1) {
   if (!(error instanceof Failure)) error = new Failure("The page has a problem", `${error.message ?? error}. Load the page again.`);
   $("waiting").hidden = true;
@@ -348,7 +344,7 @@ function fail(error, again = null, attempt = 1) {
   if (error.request) box.append(make("p", { className: "request" }, `Request ${error.request}`));
   const { signal } = running;
   if (again && error.again !== null && attempt <= RETRIES) {
-    // The countdown is for the eye only: read aloud each second it would drown everything else.
+    // The countdown is for the eye only: nobody wants it read aloud.
     const left = make("span", { ariaHidden: "true" });
     box.append(make("p", {}, "It is asked again by itself", left, "."));
     const due = Date.now() + 1000 * Math.max(error.again, attempt);
@@ -372,7 +368,8 @@ function fail(error, again = null, attempt = 1) {
 
 let afterToken = null;
 function askToken(again) {
-  afterToken = again;
+  // What was wanted first, whatever else is asked for on the way.
+  if (again !== start) afterToken = again;
   $("token-title").textContent = token ? "This token was not accepted" : "This server asks for a token";
   $("token").value = "";
   $("token-dialog").returnValue = "";
@@ -385,7 +382,9 @@ $("token-form").addEventListener("submit", async event => {
   try { sessionStorage.setItem("token", token); } catch { /* As above. */ }
   $("token-dialog").close("given");
   $("alert").replaceChildren();
-  if (await start() && afterToken !== start) afterToken?.();
+  if (!await start()) return;
+  afterToken?.();
+  afterToken = null;
 });
 $("token-dialog").addEventListener("close", () => {
   if ($("token-dialog").returnValue === "given") return;
@@ -395,15 +394,15 @@ $("token-dialog").addEventListener("close", () => {
 
 // ---- Texts of the API, in a dialog: a plain link could not carry the token
 
-/** Elements of the Markdown that model cards are written in: headings, paragraphs, tables, lists, fences. HTML stays text. */
+/** Elements of a model card's Markdown; HTML stays text. */
 function markdown(source) {
   const plain = text => text.trim().replace(/\\([\\`*_[\]|#~$])/g, "$1").replaceAll("&lt;", "<").replaceAll("&amp;", "&");
   // A bar within a cell is escaped, so that no space stands before it.
-  const row = line => make("tr", {}, ...line.slice(1, -1).split(" | ").map(cell => make("td", {}, plain(cell))));
+  const row = line => line.slice(1, -1).split(" | ").map((cell, index) => make(index ? "dd" : "dt", {}, plain(cell)));
   const block = lines => {
     const [heading, list] = [/^(#+) (.*)/.exec(lines[0]), /^(- |(\d+)\. )/.exec(lines[0])];
     if (heading) return make(heading[1].length > 1 ? "h4" : "h3", {}, plain(heading[2]));
-    if (lines[0].startsWith("|")) return make("table", {}, ...lines.filter(line => /[^|\s-]/.test(line)).map(row));
+    if (lines[0].startsWith("|")) return make("dl", {}, ...lines.filter(line => /[^|\s-]/.test(line)).flatMap(row));
     if (!list) return make("p", {}, plain(lines.join(" ")));
     const items = lines.map(line => make("li", {}, plain(line.replace(list[2] ? /^\d+\. / : "- ", ""))));
     const all = list[2] ? make("ol", { start: list[2] }, ...items) : make("ul", {}, ...items);
@@ -428,7 +427,7 @@ async function showText(event, title, render) {
     fail(error);
   }
 }
-$("card").addEventListener("click", event => showText(event, () => models.chosen.name, markdown));
+$("card").addEventListener("click", event => showText(event, () => chosen.name, markdown));
 $("openapi").addEventListener("click", event => {
   if (token) showText(event, () => "API description", text => make("pre", {}, JSON.stringify(JSON.parse(text), null, 2)));
 });
@@ -478,7 +477,7 @@ addEventListener("drop", event => {
 
 $("cam").addEventListener("change", () => explain($("cam").checked ? now.answer[0].label : null));
 $("model").addEventListener("change", () => {
-  models.chosen = models.all[$("model").selectedIndex];
+  chosen = models[$("model").selectedIndex];
   showModel();
   if (!now.blob) return;
   explain(null);
@@ -488,7 +487,7 @@ $("model").addEventListener("change", () => {
 
 $("copy").addEventListener("click", async () => {
   const text = $("curl").textContent;
-  // The clipboard's own interface is there on https and localhost only.
+  // This exists on https and localhost only.
   const copied = await navigator.clipboard?.writeText(text).then(() => true, () => false);
   getSelection().selectAllChildren($("curl"));
   const done = copied || document.execCommand("copy");
