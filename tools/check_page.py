@@ -106,7 +106,15 @@ def looked_at(page: Page, what: str, out: Path, full_page: bool = True) -> None:
     page.wait_for_function("() => document.getAnimations().every(a => a.effect.getTiming().iterations === Infinity || a.playState === 'finished')")
     found = faults(page)
     check(f"{what}: structure, contrast, width", not found, found)
-    page.screenshot(path=out / f"{what.replace(', ', '-').replace(' ', '-')}.png", full_page=full_page)
+    path = out / f"{what.replace(', ', '-').replace(' ', '-')}.png"
+    if not full_page or page.viewport_size["width"] > 500:
+        page.screenshot(path=path, full_page=full_page)
+        return
+    # A picture of the full page would take the touch screen away; a tall phone does not.
+    size = page.viewport_size
+    page.set_viewport_size({"width": size["width"], "height": page.evaluate("() => document.documentElement.scrollHeight")})
+    page.screenshot(path=path)
+    page.set_viewport_size(size)
 
 
 def ready(page: Page) -> Page:
@@ -144,6 +152,7 @@ def held(page: Page, what: str) -> Iterator[list[Route]]:
     for route in routes:
         with suppress(Error):  # The page gave it up itself.
             route.continue_()
+    page.wait_for_timeout(100)  # Playwright's own tasks end.
 
 
 def segment(marker: int, content: bytes) -> bytes:
@@ -447,7 +456,7 @@ def models(browser: Browser, server: Server) -> None:
         page.get_by_role("link", name="Model card").click()
         page.wait_for_selector("#text-dialog[open]")
         text = page.inner_text("#text")
-        check("models: its card, as a table", names[1] in page.inner_text("#text-title") and page.locator("#text dt").count() > 3 and "|" not in text and "\\_" not in text, text[:300])
+        check("models: its card, as a table", names[1] in page.inner_text("#text h3") and page.locator("#text dt").count() > 3 and "|" not in text and "\\_" not in text, text[:300])
 
 
 # ---- What goes wrong

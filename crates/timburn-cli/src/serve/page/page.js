@@ -419,7 +419,7 @@ async function showText(event, title, render) {
   const path = event.currentTarget.getAttribute("href");
   try {
     const text = await (await call(path)).blob.text();
-    $("text-title").textContent = title();
+    $("text-title").textContent = title;
     $("text").replaceChildren(render(text));
     $("text-dialog").showModal();
     $("text").scrollTop = 0;
@@ -427,9 +427,9 @@ async function showText(event, title, render) {
     fail(error);
   }
 }
-$("card").addEventListener("click", event => showText(event, () => chosen.name, markdown));
+$("card").addEventListener("click", event => showText(event, "Model card", markdown));
 $("openapi").addEventListener("click", event => {
-  if (token) showText(event, () => "API description", text => make("pre", {}, JSON.stringify(JSON.parse(text), null, 2)));
+  if (token) showText(event, "API description", text => make("pre", {}, JSON.stringify(JSON.parse(text), null, 2)));
 });
 for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
 
