@@ -10,6 +10,8 @@ pub(super) const ASSETS: &[(&str, &str, &[u8])] = &[
     ("/page.js", "text/javascript; charset=utf-8", include_bytes!("page/page.js")),
     ("/icon.svg", "image/svg+xml", include_bytes!("page/icon.svg")),
     ("/examples/cat.jpg", "image/jpeg", include_bytes!("../../../timburn-data/assets/chelsea.jpg")),
+    ("/examples/coffee.jpg", "image/jpeg", include_bytes!("../../assets/examples/coffee.jpg")),
+    ("/examples/rocket.jpg", "image/jpeg", include_bytes!("../../assets/examples/rocket.jpg")),
 ];
 
 /// Whether this path is one of the page's.
