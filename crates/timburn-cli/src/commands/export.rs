@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use timburn_core::{Error, Result};
 use timburn_weights::{HubOptions, Precision, resolve, write_safetensors};
 
@@ -15,6 +16,7 @@ use crate::output::{self, DownloadBar};
 Examples:
   timburn export flowers.timburn -o flowers.safetensors
   timburn export flowers.timburn -o small.timburn --dtype f16     half the size
+  timburn export resnet18 --weights resnet18.pth -o resnet18.safetensors
   timburn export resnet50 -o resnet50.timburn                     published weights as one file for machines without network")]
 pub(crate) struct Export {
     /// A bundle's file, or a model's name
@@ -23,12 +25,18 @@ pub(crate) struct Export {
     /// Weights for the model named
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// The file; its extension says what it becomes: .timburn (bundle) or .safetensors
+    /// The file, replaced if it is there; its extension says what it becomes: .timburn (bundle) or .safetensors
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Element type of kernels and matrices; biases and norms stay in f32
-    #[arg(long, value_enum, default_value = "f32")]
+    #[arg(long, value_name = "TYPE", value_enum, default_value = "f32")]
     dtype: Dtype,
+    /// Print JSON: {"file", "bytes", "tensors"}
+    #[arg(long)]
+    json: bool,
+    /// No bar of a download
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -55,7 +63,7 @@ impl Export {
             let value = self.output.display().to_string();
             return Err(Error::Argument { name: "--output", value, expected: "a name that ends in .timburn or .safetensors".into() });
         }
-        let progress = DownloadBar::default();
+        let progress = DownloadBar::new(self.quiet);
         let file = std::path::Path::new(&self.model);
         let (model, weights) = match &self.weights {
             None if file.is_file() => (None, Some(file)),
@@ -69,6 +77,10 @@ impl Export {
             write_safetensors(&bundle.weights, &self.output, self.dtype.into(), &Default::default())?;
         }
         let size = std::fs::metadata(&self.output).map_err(Error::io("read", &self.output))?.len();
+        if self.json {
+            output::json(&json!({ "file": self.output, "bytes": size, "tensors": bundle.weights.tensors.len() }))?;
+            return Ok(0);
+        }
         output::results(|out| {
             writeln!(out, "{}  {:.1} MB, {} tensors", self.output.display(), size as f64 / 1e6, bundle.weights.tensors.len())
         })?;

@@ -20,8 +20,9 @@ The weights marked * are those that the bare name of the architecture means. Acc
 in percent; - where the makers' packages state none. efficientnet_lite0.in1k and resnet20.cifar10 are part of the program.")]
 pub(crate) struct Models {
     /// Part of a name
+    #[arg(value_name = "NAME")]
     pattern: Option<String>,
-    /// Print JSON
+    /// Print JSON: [{"name", "parameters", "input", "classes", "weights": [...]}]
     #[arg(long)]
     json: bool,
 }

@@ -7,6 +7,7 @@ use timburn_core::{Error, Result, open_device};
 use timburn_infer::{Guess, Prediction, Predictor};
 use timburn_weights::{HubOptions, resolve};
 
+use crate::interrupt::Interrupt;
 use crate::output::{self, DownloadBar};
 
 /// Name a picture's most probable classes.
@@ -20,7 +21,10 @@ Examples:
   timburn predict holiday/ --json > labels.json
   timburn predict dog.jpg --model resnet50         downloads torchvision's best once
   timburn predict dog.jpg --model resnet50 --weights resnet50-11ad3fa6.pth
-  timburn predict rose.jpg --weights flowers.timburn")]
+  timburn predict rose.jpg --weights flowers.timburn
+
+A picture that cannot be read is an error on stderr and costs no other its answer; the exit code is then 3. Ctrl-C ends after the batch at
+hand (exit code 130).")]
 pub(crate) struct Predict {
     /// Pictures (JPEG, PNG, GIF, WebP, BMP, TIFF) or folders of pictures
     #[arg(value_name = "FILE")]
@@ -32,17 +36,20 @@ pub(crate) struct Predict {
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu
-    #[arg(long, default_value = "auto")]
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
     /// Classes to show per picture
     #[arg(long, default_value_t = 5, value_name = "K")]
     top: usize,
-    /// Pictures per forward pass
+    /// Pictures in a batch
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: u16,
     /// Print JSON: [{"file", "predictions": [{"label", "score", "index", "id"}]}], errors as {"file", "error"}
     #[arg(long)]
     json: bool,
+    /// No bar
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 /// What became of one picture, as `--json` prints it.
@@ -65,7 +72,12 @@ impl Predict {
             return self.sample(&predictor);
         }
 
-        let bar = output::bar(files.len() as u64, "{bar:30} {pos}/{len} pictures, {rate}, {eta} left");
+        let interrupt = Interrupt::listen()?;
+        let bar = if self.quiet {
+            indicatif::ProgressBar::hidden()
+        } else {
+            output::bar(files.len() as u64, "{bar:30} {pos}/{len} pictures, {rate}, {eta} left")
+        };
         let mut code = 0;
         for (number, batch) in files.chunks(usize::from(self.batch)).enumerate() {
             let outcomes = predictor.classify_files(batch);
@@ -75,10 +87,14 @@ impl Predict {
             // Each batch is out before the next one starts: an interrupt loses nothing that was computed.
             bar.suspend(|| self.print(&answers, number == 0))?;
             bar.inc(batch.len() as u64);
+            if interrupt.happened() || output::reader_is_gone() {
+                break;
+            }
         }
         bar.finish_and_clear();
+        // Also of a run that was interrupted: what was printed is a whole list.
         self.finish()?;
-        Ok(code)
+        Ok(if interrupt.happened() { interrupt.code() } else { code })
     }
 
     fn answer(&self, path: &Path, outcome: Result<Prediction>) -> Answer {
