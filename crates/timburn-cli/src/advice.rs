@@ -17,11 +17,12 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
             Some("correct that place; `timburn train RECIPE --dry-run` checks it and starts nothing")
         }
         Error::Data(error) => data_advice(error),
-        Error::Image(error) => Some(match error.fault {
-            ImageFault::TooLarge { .. } => "make it smaller with a picture editor",
-            ImageFault::NotAnImage { .. } => "name a picture, or a folder of pictures",
-            _ => "get the file again; `timburn data inspect` finds all bad files of a data set",
-        }),
+        Error::Image(error) => match &error.fault {
+            ImageFault::TooLarge { .. } => Some("make it smaller with a picture editor"),
+            ImageFault::NotAnImage { .. } => Some("name a picture, or a folder of pictures"),
+            ImageFault::Io(source) => io_advice(source.kind()),
+            _ => Some("get the file again; `timburn data inspect` finds all bad files of a data set"),
+        },
         Error::Weights(error) => weights_advice(error),
         Error::Train(TrainError::NonFinite { .. } | TrainError::NonFiniteSamples { .. }) => Some(
             "lower the learning rate (`timburn find-lr` suggests one), or look at these pictures; the newest checkpoint is from before",

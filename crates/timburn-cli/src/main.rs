@@ -27,15 +27,15 @@ Exit codes:
   5  training gave numbers that are not finite
   130, 143  interrupted by SIGINT (Ctrl-C), SIGTERM
 
-Results go to stdout, one JSON value with --json; bars, notes and errors to stderr. NO_COLOR and CLICOLOR are heeded; off a terminal there are
-no bars. `timburn VERB --help` has examples of every verb.";
+Results go to stdout, one JSON value with --json; bars, notes and errors to stderr. NO_COLOR and CLICOLOR are heeded; off a terminal \
+there are no bars. `timburn VERB --help` has examples of every verb.";
 
 /// Image classification: data, training, models, predictions.
 #[derive(Parser)]
 #[command(name = "timburn", version, arg_required_else_help = true, after_help = HELP)]
 struct Cli {
     /// Say more on stderr: what was read, cast, found
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 900)]
     verbose: bool,
     #[command(subcommand)]
     command: Command,

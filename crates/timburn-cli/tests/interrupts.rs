@@ -161,7 +161,7 @@ fn what_was_not_finished_leaves_nothing() {
     let verbs = [
         "eval efficientnet_lite0 crops --map map.csv --batch 1 --json -o out",
         "compare efficientnet_lite0 efficientnet_lite0 crops --map map.csv --batch 1 --json -o out",
-        "find-lr cifar10-resnet20 --data crops --steps 100000 --set train.batch_size=64 --json -o curve",
+        "find-lr cifar10-resnet20 --data crops --set data.validation=0.1 --steps 100000 --set train.batch_size=64 --json -o curve",
     ];
     for line in verbs {
         let arguments: Vec<&str> = line.split(' ').collect();

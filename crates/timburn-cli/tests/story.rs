@@ -81,14 +81,14 @@ fn from_a_folder_of_pictures_to_an_exported_model() {
     assert!((sum - 1.0).abs() < 1e-4, "{sum}");
 
     // What is exported says the same: to the bit as a bundle, by class index without class names.
-    let whole = value("export run/model.timburn -o export/model.timburn", path);
-    assert_eq!(whole["bytes"], fs::metadata(path.join("export/model.timburn")).expect("a file").len());
-    assert_eq!(guesses("--weights export/model.timburn"), expected);
-    value("export run/model.timburn -o export/model.safetensors", path);
-    let plain = guesses("--model resnet20 --weights export/model.safetensors");
+    let whole = value("export run/model.timburn -o exported.timburn", path);
+    assert_eq!(whole["bytes"], fs::metadata(path.join("exported.timburn")).expect("a file").len());
+    assert_eq!(guesses("--weights exported.timburn"), expected);
+    value("export run/model.timburn -o exported.safetensors", path);
+    let plain = guesses("--model resnet20 --weights exported.safetensors");
     let best = |guesses: &Value| (guesses[0]["index"].clone(), guesses[0]["score"].clone());
     assert_eq!(best(&plain), best(&expected));
-    let half = value("export run/model.timburn -o export/half.timburn --dtype f16", path);
+    let half = value("export run/model.timburn -o half.timburn --dtype f16", path);
     assert!(half["bytes"].as_u64() < whole["bytes"].as_u64());
     assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
 }

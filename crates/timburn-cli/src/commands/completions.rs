@@ -9,12 +9,13 @@ use crate::output;
 #[command(after_help = "\
 Examples:
   timburn completions bash > ~/.local/share/bash-completion/completions/timburn
-  timburn completions zsh > ~/.zfunc/_timburn                     with `fpath+=~/.zfunc` before `compinit` in ~/.zshrc
+  timburn completions zsh > ~/.zfunc/_timburn
   timburn completions fish > ~/.config/fish/completions/timburn.fish
   timburn completions powershell >> $PROFILE
   timburn completions elvish >> ~/.config/elvish/rc.elv
 
-For this session alone: `source <(timburn completions bash)`. New shells know the completions; make the folders first where they are missing.")]
+New shells know the completions; make the folders first where they are missing. zsh needs `fpath+=~/.zfunc` before `compinit` in \
+~/.zshrc. For this session alone: `source <(timburn completions bash)`.")]
 pub(crate) struct Completions {
     /// The shell
     #[arg(value_name = "SHELL", value_enum)]

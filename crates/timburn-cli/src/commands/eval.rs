@@ -19,23 +19,23 @@ use crate::output;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  timburn eval flowers.timburn flowers/                 the test set; without one the validation set
+  timburn eval flowers.timburn flowers/                the test set, else the validation set
   timburn eval efficientnet_lite0 imagenet/val --json
-  timburn eval resnet50 pets/ --map cats-and-dogs.csv   ImageNet's classes gathered into the data's
+  timburn eval resnet50 pets/ --map cats-and-dogs.csv  ImageNet's classes gathered into two
   timburn eval resnet50 photos/ --weights resnet50.pth -o report
-  timburn eval resnet50 imagenet/val --dry-run          how many pictures, about how long?
+  timburn eval resnet50 imagenet/val --dry-run         how many pictures, about how long?
 
-predictions.csv in the report holds names exactly as they are. A spreadsheet takes those that begin with = + - or @ for formulas: import the
-columns as text there.")]
+predictions.csv in the report holds names exactly as they are. A spreadsheet takes those that begin with = + - or @ for formulas: \
+import the columns as text there.")]
 pub(crate) struct Eval {
     /// A bundle's file, or a model's name
     #[arg(value_name = "MODEL")]
     model: String,
-    #[command(flatten)]
-    scoring: Scoring,
     /// Weights for the model named
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    #[command(flatten)]
+    scoring: Scoring,
 }
 
 impl Eval {

@@ -17,7 +17,7 @@ Examples:
   timburn export flowers.timburn -o flowers.safetensors
   timburn export flowers.timburn -o small.timburn --dtype f16     half the size
   timburn export resnet18 --weights resnet18.pth -o resnet18.safetensors
-  timburn export resnet50 -o resnet50.timburn                     published weights as one file for machines without network")]
+  timburn export resnet50 -o resnet50.timburn                     for machines without network")]
 pub(crate) struct Export {
     /// A bundle's file, or a model's name
     #[arg(value_name = "MODEL")]

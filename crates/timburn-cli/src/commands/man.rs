@@ -71,24 +71,25 @@ fn page(command: &Command) -> Vec<u8> {
     if let Some(text) = command.get_after_help() {
         page.extend(after_help(&text.to_string()).into_bytes());
     }
-    page
+    // roff reads ASCII.
+    let text = String::from_utf8_lossy(&page);
+    let ascii = |character: char| if character.is_ascii() { character.to_string() } else { format!("\\[u{:04X}]", u32::from(character)) };
+    text.chars().map(ascii).collect::<String>().into_bytes()
 }
 
-/// What stands below the options: paragraphs with a heading of their own each, line by line as it is, because columns carry meaning there.
+/// What stands below the options, under its own headings. Indented lines stay as they are, because columns carry meaning there.
 fn after_help(text: &str) -> String {
     let mut out = String::from(".nf\n");
     for line in text.lines() {
         match line.strip_suffix(':').filter(|heading| !heading.starts_with(' ') && heading.len() < 30) {
             Some(heading) => out.push_str(&format!(".fi\n.SH {}\n.nf\n", escaped(&heading.to_uppercase()))),
-            None => {
-                out.push_str(&escaped(line));
-                out.push('\n');
-            }
+            None if line.starts_with(' ') => out.push_str(&format!("{}\n", escaped(line))),
+            None if line.is_empty() => {}
+            None => out.push_str(&format!(".fi\n.PP\n{}\n.nf\n", escaped(line))),
         }
     }
     out.push_str(".fi\n");
-    // Nothing came before the first heading.
-    out.replacen(".nf\n.fi\n", "", 1)
+    out.replace(".nf\n.fi\n", "")
 }
 
 /// A line as roff shows it: no escapes, no requests, and hyphens that can be copied.
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn lines_stay_lines_and_are_no_requests() {
-        let roff = after_help("Examples:\n  timburn -o \\x\n.SH\n\nExit codes:\n  0  ok");
-        assert_eq!(roff, ".SH EXAMPLES\n.nf\n  timburn \\-o \\ex\n\\&.SH\n\n.fi\n.SH EXIT CODES\n.nf\n  0  ok\n.fi\n");
+        let roff = after_help("Examples:\n  timburn -o \\x\n\n.SH is no request.\n\nExit codes:\n  0  ok");
+        assert_eq!(roff, ".SH EXAMPLES\n.nf\n  timburn \\-o \\ex\n.fi\n.PP\n\\&.SH is no request.\n.SH EXIT CODES\n.nf\n  0  ok\n.fi\n");
     }
 }

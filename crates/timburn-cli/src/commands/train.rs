@@ -56,11 +56,11 @@ const SHIPPED: [(&str, &str); 20] = [
 #[command(after_help = "\
 Examples:
   timburn train cifar10-resnet20 --data cifar-10-python.tar.gz
-  timburn train recipe.toml --data flowers/ --set train.epochs=3 --set train.lr=0.02 -o runs/flowers
-  timburn train --resume runs/flowers                    goes on from the newest checkpoint, bit for bit
-  timburn train recipe.toml --dry-run                    checks everything, prints the resolved recipe, starts nothing
-  timburn train recipe.toml --json | jq .score.top1      one object when it is over; --events tells every step
-  timburn train --list                                   recipes that are part of the program
+  timburn train recipe.toml --data flowers/ --set train.epochs=3 -o runs/flowers
+  timburn train --resume runs/flowers                goes on, bit for bit as if never stopped
+  timburn train recipe.toml --dry-run                checks everything, starts nothing
+  timburn train recipe.toml --json | jq .score.top1  one object at the end; --events: every step
+  timburn train --list                               recipes that are part of the program
 
 Ctrl-C finishes the step, saves, and exits with 130 (SIGTERM: 143); a second one exits at once.")]
 pub(crate) struct Train {
@@ -377,8 +377,14 @@ pub(super) fn unused(name: &str) -> PathBuf {
 
 /// The error that ended a new run, whose folder goes if the run never got to a step.
 pub(super) fn discarded(recorder: Recorder, error: Error) -> Error {
-    if let Err(second) = recorder.into_folder().discard_unused() {
+    let folder = recorder.into_folder();
+    let default = folder.path().parent() == Some(Path::new("runs"));
+    if let Err(second) = folder.discard_unused() {
         log::warn!("the folder of the run that failed is still there: {second}");
+    }
+    if default {
+        // Made for the run, and of no use without one; with others in it, it stays.
+        let _ = std::fs::remove_dir("runs");
     }
     error
 }

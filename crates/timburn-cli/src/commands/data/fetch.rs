@@ -13,8 +13,8 @@ Examples:
   timburn data inspect \"$(timburn data fetch fashion-mnist)\"
   timburn data fetch mnist --json | jq -r .path
 
-It is kept in TIMBURN_CACHE, else the user's cache folder, and not fetched again. With TIMBURN_OFFLINE=1 nothing is downloaded: the error then
-says where to put the file.")]
+It is kept in TIMBURN_CACHE, else the user's cache folder, and not fetched again. With TIMBURN_OFFLINE=1 nothing is downloaded: \
+the error then says where to put the file.")]
 pub(crate) struct Fetch {
     /// cifar10, cifar100, mnist, fashion-mnist or kmnist
     #[arg(value_name = "NAME")]

@@ -20,12 +20,12 @@ use crate::output;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  timburn data pack cifar-10-python.tar.gz cifar10/      32×32 pixels as they are
-  timburn data pack photos/ packed/ --size 256           the shorter side at 256 pixels: room for random crops of 224
-  timburn data pack photos/ packed/ --size 256 --dry-run how many bytes would that be?
+  timburn data pack cifar-10-python.tar.gz cifar10/       32×32 pixels as they are
+  timburn data pack photos/ packed/ --size 256            room for random crops of 224
+  timburn data pack photos/ packed/ --size 256 --dry-run  how many bytes would that be?
   timburn train recipe.toml --data packed/
 
-A picture takes width × height × 3 bytes; a set of 100,000 photographs at --size 256 about 26 GB.")]
+A picture takes width × height × 3 bytes; 100,000 photographs at --size 256 about 26 GB.")]
 pub(crate) struct Pack {
     /// The data set
     #[arg(value_name = "DATA")]

@@ -13,6 +13,8 @@ use timburn_core::{Error, Result, open_device};
 use super::Check;
 use crate::output;
 
+/// The variable that makes `timburn doctor` open one backend's devices: not an option, so that completions and manuals do not know it.
+pub(super) const PROBE: &str = "TIMBURN_DOCTOR_PROBE";
 /// How long a driver may take to come up. Drivers compile their first kernels then.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Devices of a backend that are tried.
@@ -87,7 +89,7 @@ pub(super) fn checks() -> Vec<Check> {
 fn start(backend: &str) -> std::result::Result<std::process::Child, String> {
     let program = std::env::current_exe().map_err(|error| format!("the program does not find itself: {error}"))?;
     let mut command = Command::new(program);
-    command.args(["doctor", "--probe", backend]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.arg("doctor").env(PROBE, backend).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.spawn().map_err(|error| format!("no process could be started: {error}"))
 }
 

@@ -28,9 +28,6 @@ pub(crate) struct Doctor {
     /// Print JSON: {"version", "checks": [{"name", "status", "found", "next", "details"}]}
     #[arg(long)]
     json: bool,
-    /// Opens one device and says so: what the checks run in a process of its own
-    #[arg(long, value_name = "NAME", hide = true)]
-    probe: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -76,8 +73,8 @@ impl Check {
 
 impl Doctor {
     pub(crate) fn run(&self) -> Result<u8> {
-        if let Some(name) = &self.probe {
-            return devices::probe(name);
+        if let Ok(name) = std::env::var(devices::PROBE) {
+            return devices::probe(&name);
         }
         let environment = Environment::collect("none");
         let mut checks = vec![program(&environment)];

@@ -31,12 +31,12 @@ use crate::output::{self, DownloadBar};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  timburn finetune flowers/                                 one folder a class, or train/, val/, test/ of such
+  timburn finetune flowers/                      a folder a class, or train/, val/, test/ of such
   timburn finetune flowers/ --minutes 30 -o runs/flowers
-  timburn finetune flowers/ --head-only                     the quickest good answer
+  timburn finetune flowers/ --head-only          the quickest good answer
   timburn finetune flowers/ --model resnet50 --head fastai --epochs 5
-  timburn finetune flowers/ --per-class 10                  few-shot: what would ten pictures a class give?
-  timburn finetune flowers/ --dry-run                       what would be done, and about how long the features take
+  timburn finetune flowers/ --per-class 10       what would ten pictures a class give?
+  timburn finetune flowers/ --dry-run            what would be done, and for how long?
   timburn predict rose.jpg --weights runs/finetune-flowers/model.timburn
 
 Ctrl-C ends the training and keeps the best so far (exit code 130); a second one exits at once.")]
