@@ -10,7 +10,6 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
     match error {
         Error::Io { source, .. } => io_advice(source.kind()),
         Error::Device(error) => device_advice(error),
-        Error::Model(ModelError::UnknownStage { .. }) => Some("`timburn models NAME` lists the stages of a model"),
         Error::Model(ModelError::UnsupportedOption { .. }) => Some("change that option, or choose another model: `timburn models`"),
         Error::Model(ModelError::ClassCount { .. }) => Some("use the class list that the model was trained with"),
         Error::Config(error) if error.nearest.is_empty() => {

@@ -33,6 +33,7 @@ fn prepare(folder: &Path) {
     fs::write(folder.join("half.jpg"), &CAT[..CAT.len() / 2]).expect("writes");
     fs::write(folder.join("cat.jpg"), CAT).expect("writes");
     fs::write(folder.join("map.csv"), "281-285,cats\n151-268,birds\n").expect("writes");
+    fs::write(folder.join("good.csv"), "281-285,cats\n151-268,dogs\n").expect("writes");
     fs::write(folder.join("typo.toml"), "[train]\nepochs = 3\nbatchsize = 2\n").expect("writes");
     fs::write(folder.join("range.toml"), "[train]\nepochs = 0\n").expect("writes");
     fs::write(folder.join("syntax.toml"), "[train]\nepochs = \n").expect("writes");
@@ -82,8 +83,8 @@ fn every_common_mistake_is_explained() {
         ("weights-shape", "predict cat.jpg --model resnet20 --weights shape.safetensors"),
         ("weights-without-model", "predict cat.jpg --weights shape.safetensors"),
         ("weights-missing", "predict cat.jpg --weights missing.timburn"),
-        ("output-exists-train", "train cifar10-resnet20 --data pets -o occupied"),
-        ("output-exists-eval", "eval efficientnet_lite0 pets --map map.csv -o occupied"),
+        ("output-exists-train", "train cifar10-resnet20 --data pets --set data.validation=0.2 --set train.batch_size=2 -o occupied"),
+        ("output-exists-eval", "eval efficientnet_lite0 pets --map good.csv -o occupied"),
         ("output-exists-demo", "demo -o occupied"),
         ("output-below-file", "finetune pets -o notes.txt/run"),
         ("resume-no-run", "train --resume occupied"),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use timburn_core::error::{ConfigError, TrainError};
+use timburn_core::error::{CheckpointError, ConfigError, TrainError};
 use timburn_core::suggest::nearest;
 use timburn_core::{Error, Preprocessing, Result, open_device};
 use timburn_data::{Dataset, DynDataset};
@@ -23,6 +23,9 @@ use super::estimate::check_place;
 use super::eval::summary;
 use crate::interrupt::Interrupt;
 use crate::output::{self, DownloadBar};
+
+/// The file by which a folder is known as a run's.
+const RECIPE: &str = "recipe.toml";
 
 /// The recipes that are part of the program, by name.
 const SHIPPED: [(&str, &str); 20] = [
@@ -170,8 +173,11 @@ impl Train {
     /// The resolved recipe, and the name of a new run's folder.
     fn recipe(&self) -> Result<(Recipe, String)> {
         match (&self.resume, &self.recipe) {
+            (Some(folder), _) if !folder.join(RECIPE).is_file() => {
+                Err(CheckpointError::NotARun { path: folder.clone(), missing: RECIPE }.into())
+            }
             (Some(folder), _) => {
-                let document = Document::read(folder.join("recipe.toml"))?;
+                let document = Document::read(folder.join(RECIPE))?;
                 Ok((resolved(document, &self.set, self.data.as_deref())?, String::new()))
             }
             (None, Some(path)) => read_recipe(path, &self.set, self.data.as_deref()),
