@@ -1,21 +1,43 @@
 //! The `timburn` binary. Results go to stdout, bars and errors to stderr; exit codes: 0 ok, 1 run time, 2 usage, 3 data,
 //! 4 weights, 5 non-finite training, 130 and 143 interrupted.
 
+mod advice;
 mod commands;
+mod interrupt;
 mod output;
 #[cfg(feature = "serve")]
 mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+const HELP: &str = "\
+Examples:
+  timburn demo                                     train a classifier now, offline
+  timburn predict dog.jpg                          what is in the picture?
+  timburn finetune flowers/                        make a classifier of a folder of pictures
+  timburn predict rose.jpg --weights runs/finetune-flowers/model.timburn
+  timburn doctor                                   check devices, caches and data
+
+Exit codes:
+  0  ok
+  1  run-time failure
+  2  usage or configuration
+  3  data
+  4  weights
+  5  training gave numbers that are not finite
+  130, 143  interrupted by SIGINT (Ctrl-C), SIGTERM
+
+Results go to stdout, one JSON value with --json; bars, notes and errors to stderr. NO_COLOR and CLICOLOR are heeded; off a terminal \
+there are no bars. `timburn VERB --help` has examples of every verb.";
 
 /// Image classification: data, training, models, predictions.
 #[derive(Parser)]
-#[command(name = "timburn", version, arg_required_else_help = true)]
+#[command(name = "timburn", version, arg_required_else_help = true, after_help = HELP)]
 struct Cli {
     /// Say more on stderr: what was read, cast, found
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 900)]
     verbose: bool,
     #[command(subcommand)]
     command: Command,
@@ -36,6 +58,9 @@ enum Command {
     Serve(commands::serve::Serve),
     Data(commands::data::Data),
     Bench(commands::bench::Bench),
+    Doctor(commands::doctor::Doctor),
+    Completions(commands::completions::Completions),
+    Man(commands::man::Manual),
 }
 
 fn main() -> ExitCode {
@@ -55,11 +80,14 @@ fn main() -> ExitCode {
         Command::Train(train) => train.run(),
         Command::FindLr(find) => find.run(),
         Command::Finetune(finetune) => finetune.run(),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Completions(completions) => completions.run(Cli::command()),
+        Command::Man(man) => man.run(Cli::command()),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            output::error(&error);
+            output::failure(&error);
             ExitCode::from(error.exit_code())
         }
     }

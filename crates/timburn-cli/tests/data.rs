@@ -60,9 +60,15 @@ fn a_packed_set_is_the_set() {
     let set = set.to_str().expect("UTF-8");
     let dry = timburn(&["data", "pack", set, "packed", "--dry-run"], folder.path());
     assert!(stdout(&dry).contains("packed/train.pack: 120 pictures") && !folder.path().join("packed").exists(), "{}", stdout(&dry));
-    let output = timburn(&["data", "pack", set, "packed"], folder.path());
-    assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stdout(&output).contains("120 pictures"), "{}", stdout(&output));
+    let dry = timburn(&["data", "pack", set, "packed", "--dry-run", "--json"], folder.path());
+    let planned: Value = serde_json::from_slice(&dry.stdout).expect("JSON");
+    let output = timburn(&["data", "pack", set, "packed", "--json", "--quiet"], folder.path());
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+    let written: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&written[0]["pictures"], &planned[0]["pictures"]), (&120.into(), &120.into()));
+    let bytes = |value: &Value, key: &str| value[0][key].as_f64().expect("bytes");
+    let (planned, written) = (bytes(&planned, "estimated_bytes"), bytes(&written, "bytes"));
+    assert!((planned / written - 1.0).abs() < 0.1, "{planned} {written}");
     let inspect = |path: &str| -> Value {
         let output = timburn(&["data", "inspect", path, "--json"], folder.path());
         assert!(output.status.success(), "{}", stderr(&output));
@@ -95,6 +101,9 @@ fn preview_draws_a_recipes_augmentations() {
         let refused = timburn(&["data", "preview", "-o", name], folder.path());
         assert_eq!(refused.status.code(), Some(2), "{name}");
     }
+    let output = timburn(&["data", "preview", "--count", "2", "--seed", "7", "--json"], folder.path());
+    let drawn: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(drawn, serde_json::json!({ "file": "preview.png", "augmentations": "imagenet_train", "count": 2, "seed": 7 }));
     let output = timburn(&["data", "preview", "--preset", "rbs_a1"], folder.path());
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("did you mean `rsb_a1`"), "{}", stderr(&output));

@@ -82,13 +82,14 @@ fn an_interrupted_run_resumes_bit_for_bit_and_ends_in_a_bundle_that_predicts() {
 fn events_are_json_lines() {
     let folder = folder();
     let Some(data) = cifar(folder.path(), 8, 5) else { return };
-    let arguments = [train(data.to_str().expect("UTF-8"), "run", &["--set", "train.epochs=1"]), vec!["--json"]].concat();
+    let arguments = [train(data.to_str().expect("UTF-8"), "run", &["--set", "train.epochs=1"]), vec!["--events"]].concat();
     let output = timburn(&arguments, folder.path());
     assert!(output.status.success(), "{}", stderr(&output));
     let events: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().expect("a kind")).collect();
-    assert_eq!(kinds, ["step", "step", "step", "step", "evaluation", "epoch", "end"]);
-    assert_eq!(events[6]["ending"], "finished");
+    assert_eq!(kinds, ["step", "step", "step", "step", "evaluation", "epoch", "end", "outcome"]);
+    assert_eq!((&events[6]["ending"], &events[7]["ending"]), (&"finished".into(), &"finished".into()));
+    assert_eq!(events[7]["score"]["top1"], events[4]["top"][0]["accuracy"]);
 }
 
 #[test]

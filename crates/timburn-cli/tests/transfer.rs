@@ -85,12 +85,13 @@ fn a_folder_becomes_a_classifier_with_evidence_that_predicts_and_is_scored() {
     assert_eq!(answer[0]["predictions"].as_array().expect("guesses").len(), 2);
 
     // Once more as JSON, with the features of the first run: the same to the bit.
-    let again = timburn(&["finetune", data, "--head-only", "--json", "-o", "again", "--cache", "cache-of-features"], folder.path());
+    let again = timburn(&["finetune", data, "--head-only", "--events", "-o", "again", "--cache", "cache-of-features"], folder.path());
     assert!(again.status.success() && again.stderr.is_empty(), "{}", stderr(&again));
     let events = json_lines(&stdout(&again));
     let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().expect("a kind")).collect();
-    assert_eq!(kinds, ["features", "no_body", "end"]);
-    assert_eq!((&events[0]["passes"], &events[2]["chosen"], &events[2]["interrupted"]), (&48.into(), &"head".into(), &false.into()));
+    assert_eq!(kinds, ["features", "baselines", "head", "no_body", "outcome"]);
+    let outcome = &events[4];
+    assert_eq!((&events[0]["passes"], &outcome["chosen"], &outcome["interrupted"]), (&48.into(), &"head".into(), &false.into()));
     assert!(
         fs::read(out.join("model.timburn")).expect("a bundle") == fs::read(folder.path().join("again/model.timburn")).expect("a bundle")
     );
@@ -101,8 +102,8 @@ fn a_folder_becomes_a_classifier_with_evidence_that_predicts_and_is_scored() {
     assert!(eval.status.success() && eval.stderr.is_empty(), "{}", stderr(&eval));
     let score: Value = serde_json::from_slice(&eval.stdout).expect("JSON");
     assert_eq!((&score["part"], &score["bad"], &score["score"]["samples"]), (&"validation set".into(), &0.into(), &16.into()));
-    assert_eq!(score["score"]["top1"], events[2]["validation_top1"]);
-    let (loss, own) = (number(&score["score"]["loss"]), number(&events[2]["phases"][0]["loss"]));
+    assert_eq!(score["score"]["top1"], outcome["validation"]["top1"]);
+    let (loss, own) = (number(&score["score"]["loss"]), number(&outcome["phases"][0]["loss"]));
     assert!((loss - own).abs() < 1e-4, "{loss} {own}");
     assert!(number(&score["score"]["top1"]) >= 0.9, "{score}");
     for file in ["scored/report.html", "scored/predictions.csv", "scored/plots/grad_cam.png"] {
@@ -246,7 +247,7 @@ fn an_interrupted_run_keeps_what_it_has() {
     let folder = folder();
     let data = crops(folder.path(), 2);
     // In the features, of which there are many: nothing can be kept.
-    let arguments = ["finetune", data, "--views", "64", "--batch", "4", "--json", "-o", "early", "--cache", "features"];
+    let arguments = ["finetune", data, "--views", "64", "--batch", "4", "--events", "-o", "early", "--cache", "features"];
     let mut child = command(&arguments, folder.path()).stdout(Stdio::piped()).spawn().expect("the binary runs");
     let mut first = String::new();
     BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut first).expect("an event");

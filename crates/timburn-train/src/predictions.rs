@@ -193,10 +193,21 @@ impl Predictions {
     /// Writes one row a sample, in the order of the evaluation, as CSV (RFC 4180, UTF-8): `index`, `name`, `class`, `probability` and `loss` of
     /// the true class, `right` (1 or 0), then `top1`, `top1_probability` and so on. Classes are named as the data set names them.
     ///
+    /// Names are written as they are, also those that begin with `=`, `+`, `-`, `@`, a tab or a carriage return, which a spreadsheet takes
+    /// for formulas: whoever joins this file with the data set's own lists by name must find the names again, and an apostrophe put before
+    /// them would be part of them for every reader of CSV. Where there are such names a warning says so, and says to import the file as text.
+    ///
     /// # Errors
     /// [`Error::Io`], which leaves an older file as it was.
     pub fn write_csv(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        let classes = self.dataset.classes();
+        let formula = |name: &str| name.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        let first = classes.names.iter().find(|name| formula(name)).cloned();
+        let first = first.or_else(|| self.iter().map(|sample| self.dataset.name(sample.index)).find(|name| formula(name)));
+        if let Some(name) = first {
+            log::warn!("{}: a spreadsheet may take names such as {name:?} for formulas; import the columns as text", path.display());
+        }
         disk::replace_file(&System, path, |out| {
             let failed = |error: csv::Error| Error::io("write", path)(error.into());
             let mut writer = csv::Writer::from_writer(out);
@@ -204,7 +215,6 @@ impl Predictions {
             let k = if self.is_empty() { 1 } else { self.k };
             header.extend((1..=k).flat_map(|rank| [format!("top{rank}"), format!("top{rank}_probability")]));
             writer.write_record(&header).map_err(failed)?;
-            let classes = self.dataset.classes();
             let name = |class: usize| classes.name(class).map_or_else(|| class.to_string(), str::to_owned);
             for sample in self.iter() {
                 let mut row = vec![

@@ -264,6 +264,28 @@ fn hostile_names_are_shown_and_never_run() {
     }
 }
 
+/// Programs that read the file join it with other lists by name: what a spreadsheet takes for a formula is still a name.
+#[test]
+fn names_like_formulas_are_written_as_they_are() {
+    const FORMULAS: [&str; 5] = ["=1+1", "+cats", "-dogs", "@SUM(A1)", "\t=tab"];
+    let mut made = Made::new(&FORMULAS, 10, 8);
+    made.names.iter_mut().enumerate().for_each(|(index, name)| *name = format!("{}/{index}.png", FORMULAS[index % 5]));
+    let dataset: DynDataset = Arc::new(made);
+    let mut predictions = Predictions::new(dataset.clone(), 2);
+    for index in 0..10 {
+        let logits: Vec<f32> = (0..5).map(|class| if class == index % 5 { 1.0 } else { 0.0 }).collect();
+        predictions.add(index, index % 5, &logits, None).expect("finite");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("predictions.csv");
+    predictions.write_csv(&path).expect("written");
+    let mut reader = csv::Reader::from_path(&path).expect("CSV");
+    let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().expect("rows");
+    for (index, row) in rows.iter().enumerate() {
+        assert_eq!((&row[1], &row[2], &row[6]), (dataset.name(index).as_str(), FORMULAS[index % 5], FORMULAS[index % 5]));
+    }
+}
+
 #[test]
 fn wrong_ones_are_framed_and_marked() {
     let (dataset, metrics, predictions, _) = hostile();

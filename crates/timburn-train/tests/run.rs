@@ -95,7 +95,13 @@ fn a_run_is_not_overwritten_unasked_and_nothing_else_ever() {
     fs::write(path.join("thesis.tex"), "mine").unwrap();
     assert!(occupied(Overwrite::Replace).contains("thesis.tex"));
     fs::rename(path.join("thesis.tex"), folder.path().join("thesis.tex")).unwrap();
+    // What the verbs leave beside a run's own files is part of it.
+    let results = ["model.timburn", "report.html", "card.md", "predictions.csv", "bad_files.jsonl", "plots/loss.png", "plots/grad_cam.png"];
+    for name in results {
+        fs::write(path.join(name), "old").unwrap();
+    }
     let run = RunFolder::create(&path, Overwrite::Replace, "epochs = 3\n", &Environment::collect("cpu")).unwrap();
+    assert!(results.iter().all(|name| fs::read_to_string(path.join(name)).unwrap_or_default().is_empty()), "of the old run");
     assert!(run.metrics().unwrap().is_empty() && run.recipe().unwrap() == "epochs = 3\n");
     drop(run);
 

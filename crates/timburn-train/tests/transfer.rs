@@ -379,7 +379,12 @@ fn balanced_weights_are_scikit_learns_of_the_training_set() {
     let recipe = recipe(&["loss.name=cross_entropy", "loss.class_weights=balanced"]);
     let data = TrainData::new(&recipe, Shades::splits(&[2, 4, 6])).unwrap();
     let finder = timburn_train::LrFinder { num_it: 5, ..Default::default() };
-    assert!(!find_lr(&recipe, pretrained(3), &data, &autodiff(), finder, &mut |_| {}).unwrap().points.is_empty());
+    assert!(
+        !find_lr(&recipe, pretrained(3), &data, &autodiff(), finder, &mut |_| std::ops::ControlFlow::Continue(()))
+            .unwrap()
+            .points
+            .is_empty()
+    );
 }
 
 #[test]

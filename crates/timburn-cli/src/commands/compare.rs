@@ -1,13 +1,16 @@
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
+use timburn_core::device::Device;
 use timburn_core::{Result, device_name, open_device};
 use timburn_train::metrics::Comparison;
 use timburn_train::report::{Evidence, Table, environment_facts};
 use timburn_train::run::Environment;
 
-use super::contestant::{ClassMap, Contestant, Scoring, called};
+use super::contestant::{ClassMap, Contestant, Scoring, Sitting, called};
 use super::eval::summary;
-use super::train::unused;
+use crate::interrupt::Interrupt;
 use crate::output;
 
 /// Decides the bootstrap's draws.
@@ -21,7 +24,8 @@ const SEED: u64 = 0;
 #[command(after_help = "\
 Examples:
   timburn compare efficientnet_lite0 pets.timburn pets/ --map cats-and-dogs.csv
-  timburn compare before.timburn after.timburn flowers/ --split test --json")]
+  timburn compare before.timburn after.timburn flowers/ --split test --json
+  timburn compare resnet50 resnet18 imagenet/val --dry-run")]
 pub(crate) struct Compare {
     /// A bundle's file, or a model's name
     #[arg(value_name = "A")]
@@ -39,15 +43,26 @@ impl Compare {
         let map = self.scoring.map.as_deref().map(ClassMap::read).transpose()?;
         let device = open_device(&self.scoring.device)?;
         let contestants = [Contestant::open(&self.first, None, &device)?, Contestant::open(&self.second, None, &device)?];
+        let sittings = contestants.iter().map(|contestant| contestant.sit(&dataset, map.as_ref())).collect::<Result<Vec<_>>>()?;
+        let folder = self.scoring.folder("compare")?;
+        if self.scoring.dry_run {
+            let pairs: Vec<_> = contestants.iter().zip(&sittings).collect();
+            return self.scoring.describe(&pairs, part, &folder, &device);
+        }
+        let interrupt = Interrupt::listen()?;
+        interrupt.settle(self.score(contestants.iter().zip(sittings).collect(), part, &folder, &device, &interrupt))
+    }
+
+    fn score(&self, pairs: Vec<(&Contestant, Sitting)>, part: &str, folder: &Path, device: &Device, interrupt: &Interrupt) -> Result<u8> {
         let mut sittings = Vec::new();
-        for contestant in &contestants {
-            let sitting = contestant.sit(&dataset, map.as_ref())?;
+        for (contestant, sitting) in pairs {
             let found = contestant.examine(
                 &sitting,
                 usize::from(self.scoring.batch),
                 !self.scoring.no_report,
-                &device,
+                device,
                 self.scoring.quiet || self.scoring.json,
+                &interrupt.stop,
             )?;
             sittings.push((contestant, sitting, found));
         }
@@ -61,14 +76,12 @@ impl Compare {
 
         let mut pages = Vec::new();
         if !self.scoring.no_report {
-            let name = self.scoring.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let folder = self.scoring.output.clone().unwrap_or_else(|| unused(&format!("compare-{name}")));
             for ((contestant, sitting, found), letter) in sittings.iter().zip(["a", "b"]) {
-                let explain = contestant.explain(sitting, &device)?;
+                let explain = contestant.explain(sitting, device)?;
                 let mut evidence = Evidence::new(format!("{} on {}", contestant.name, called(&self.scoring.data)), &sitting.classes, found);
                 evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.scoring.data.display());
                 evidence.grad_cam = Some(&explain);
-                evidence.facts = environment_facts(&Environment::collect(&device_name(&device)));
+                evidence.facts = environment_facts(&Environment::collect(&device_name(device)));
                 evidence.tables = vec![self.table(&comparison)];
                 pages.push(evidence.write(folder.join(letter))?);
             }

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use timburn_core::device::Device;
 use timburn_core::{Classes, Error, Result};
 use timburn_data::loader::{Normalization, Sampling};
@@ -11,9 +13,11 @@ use timburn_data::{Dataset, DynDataset, Loader, LoaderOptions, Rgb8Image, Splits
 use timburn_infer::{Compiled, GradCam};
 use timburn_models::ImageModel;
 use timburn_train::recipe::TestTime;
-use timburn_train::{Evaluator, Examination, Grouped, Loss, LossConfig, Precision};
+use timburn_train::{Evaluator, Examination, Grouped, Loss, LossConfig, Precision, StopFlag};
 use timburn_weights::{Bundle, HubOptions, resolve};
 
+use super::estimate::{about, check_output, forward_time};
+use super::train::unused;
 use crate::output::{self, DownloadBar};
 
 /// Samples whose features are kept for a map of them.
@@ -44,9 +48,12 @@ pub(super) struct Scoring {
     /// Lines `CLASS OF THE MODEL,CLASS OF THE DATA`, for a model without the data's classes: names, ids, indices or ranges of indices
     #[arg(long, value_name = "FILE")]
     pub(super) map: Option<PathBuf>,
-    /// Folder of the report [default: runs/VERB-NAME, runs/VERB-NAME-2, …]
+    /// Folder of the report; must be new or empty [default: runs/VERB-NAME, runs/VERB-NAME-2, …]
     #[arg(long, short, value_name = "DIR")]
     pub(super) output: Option<PathBuf>,
+    /// Replace the report that is in the folder
+    #[arg(long, requires = "output")]
+    pub(super) overwrite: bool,
     /// No report, only the numbers
     #[arg(long, conflicts_with = "output")]
     pub(super) no_report: bool,
@@ -54,14 +61,54 @@ pub(super) struct Scoring {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(super) batch: u16,
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu
-    #[arg(long, default_value = "auto")]
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     pub(super) device: String,
+    /// Check everything, say what would be done and how long it takes, write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
     /// Print the numbers as JSON
     #[arg(long)]
     pub(super) json: bool,
     /// No bars
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+impl Scoring {
+    /// Where the report of `verb` goes.
+    pub(super) fn folder(&self, verb: &str) -> Result<PathBuf> {
+        let name = self.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = self.output.clone().unwrap_or_else(|| unused(&format!("{verb}-{name}")));
+        if !self.no_report {
+            check_output(&folder, self.overwrite)?;
+        }
+        Ok(folder)
+    }
+
+    /// Says what would be done, for `--dry-run`.
+    pub(super) fn describe(&self, contestants: &[(&Contestant, &Sitting)], part: &str, folder: &Path, device: &Device) -> Result<u8> {
+        let mut models = Vec::new();
+        for (contestant, sitting) in contestants {
+            let pictures = sitting.dataset.len();
+            let batch = usize::from(self.batch);
+            let time = forward_time(&contestant.model, &contestant.bundle.preprocessing, pictures, batch, device)?;
+            models.push((contestant.name.as_str(), pictures, time));
+        }
+        if self.json {
+            let told = |(name, pictures, time): &(&str, usize, Duration)| json!({ "model": name, "pictures": pictures, "estimated_seconds": time.as_secs_f64() });
+            let report = (!self.no_report).then_some(folder);
+            let value = json!({ "dry_run": true, "part": part, "models": models.iter().map(told).collect::<Vec<_>>(), "report": report });
+            output::json(&value)?;
+            return Ok(0);
+        }
+        output::results(|out| {
+            for (name, pictures, time) in &models {
+                writeln!(out, "{name}: {pictures} pictures, the {part}; {} (forward passes alone)", about(*time))?;
+            }
+            if self.no_report { Ok(()) } else { writeln!(out, "report to {}", folder.display()) }
+        })?;
+        Ok(0)
+    }
 }
 
 impl Part {
@@ -155,8 +202,16 @@ impl Contestant {
         Ok(Sitting { model: Answers::Gathered(Box::new(model)), dataset: dataset.clone(), classes: asked.clone() })
     }
 
-    /// Scores it.
-    pub(super) fn examine(&self, sitting: &Sitting, batch: usize, features: bool, device: &Device, quiet: bool) -> Result<Examination> {
+    /// Scores it, until `stop` asks for the end.
+    pub(super) fn examine(
+        &self,
+        sitting: &Sitting,
+        batch: usize,
+        features: bool,
+        device: &Device,
+        quiet: bool,
+        stop: &StopFlag,
+    ) -> Result<Examination> {
         let device = device.clone().without_autodiff();
         let options = LoaderOptions { batch_size: batch, sampling: Sampling::Sequential, ..LoaderOptions::default() };
         let loader = Loader::new(sitting.dataset.clone(), Arc::new(self.bundle.preprocessing.clone()), options)?;
@@ -179,8 +234,8 @@ impl Contestant {
         let kept = if features { MAPPED } else { 0 };
         let mut progress = |done: usize| bar.inc(done as u64);
         let found = match &sitting.model {
-            Answers::Own(model) => evaluator.examine(model.as_ref(), &device, kept, &mut progress),
-            Answers::Gathered(model) => evaluator.examine(model.as_ref(), &device, kept, &mut progress),
+            Answers::Own(model) => evaluator.examine_until(model.as_ref(), &device, kept, stop, &mut progress),
+            Answers::Gathered(model) => evaluator.examine_until(model.as_ref(), &device, kept, stop, &mut progress),
         };
         bar.finish_and_clear();
         found

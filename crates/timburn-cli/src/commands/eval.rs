@@ -1,14 +1,15 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use timburn_core::device::Device;
 use timburn_core::{Result, device_name, open_device};
 use timburn_train::Report;
 use timburn_train::report::{Evidence, environment_facts};
 use timburn_train::run::Environment;
 
-use super::contestant::{ClassMap, Contestant, Scoring, called};
-use super::train::unused;
+use super::contestant::{ClassMap, Contestant, Scoring, Sitting, called};
+use crate::interrupt::Interrupt;
 use crate::output;
 
 /// Score a model on labelled pictures, with a report.
@@ -18,19 +19,23 @@ use crate::output;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  timburn eval flowers.timburn flowers/                 the test set; without one the validation set
+  timburn eval flowers.timburn flowers/                the test set, else the validation set
   timburn eval efficientnet_lite0 imagenet/val --json
-  timburn eval resnet50 pets/ --map cats-and-dogs.csv   ImageNet's classes gathered into the data's
-  timburn eval resnet50 photos/ --weights resnet50.pth -o report")]
+  timburn eval resnet50 pets/ --map cats-and-dogs.csv  ImageNet's classes gathered into two
+  timburn eval resnet50 photos/ --weights resnet50.pth -o report
+  timburn eval resnet50 imagenet/val --dry-run         how many pictures, about how long?
+
+predictions.csv in the report holds names exactly as they are. A spreadsheet takes those that begin with = + - or @ for formulas: \
+import the columns as text there.")]
 pub(crate) struct Eval {
     /// A bundle's file, or a model's name
     #[arg(value_name = "MODEL")]
     model: String,
-    #[command(flatten)]
-    scoring: Scoring,
     /// Weights for the model named
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    #[command(flatten)]
+    scoring: Scoring,
 }
 
 impl Eval {
@@ -40,24 +45,40 @@ impl Eval {
         let device = open_device(&self.scoring.device)?;
         let contestant = Contestant::open(&self.model, self.weights.as_deref(), &device)?;
         let sitting = contestant.sit(&dataset, map.as_ref())?;
+        let folder = self.scoring.folder("eval")?;
+        if self.scoring.dry_run {
+            return self.scoring.describe(&[(&contestant, &sitting)], part, &folder, &device);
+        }
+        let interrupt = Interrupt::listen()?;
+        interrupt.settle(self.score(&contestant, &sitting, part, &folder, &device, &interrupt))
+    }
+
+    fn score(
+        &self,
+        contestant: &Contestant,
+        sitting: &Sitting,
+        part: &str,
+        folder: &Path,
+        device: &Device,
+        interrupt: &Interrupt,
+    ) -> Result<u8> {
         let found = contestant.examine(
-            &sitting,
+            sitting,
             usize::from(self.scoring.batch),
             !self.scoring.no_report,
-            &device,
+            device,
             self.scoring.quiet || self.scoring.json,
+            &interrupt.stop,
         )?;
         let page = if self.scoring.no_report {
             None
         } else {
-            let explain = contestant.explain(&sitting, &device)?;
+            let explain = contestant.explain(sitting, device)?;
             let title = format!("{} on {}", contestant.name, called(&self.scoring.data));
             let mut evidence = Evidence::new(title, &sitting.classes, &found);
             evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.scoring.data.display());
             evidence.grad_cam = Some(&explain);
-            evidence.facts = environment_facts(&Environment::collect(&device_name(&device)));
-            let name = self.scoring.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let folder = self.scoring.output.clone().unwrap_or_else(|| unused(&format!("eval-{name}")));
+            evidence.facts = environment_facts(&Environment::collect(&device_name(device)));
             Some(evidence.write(folder)?)
         };
         for bad in &found.bad {

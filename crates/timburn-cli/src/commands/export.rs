@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use timburn_core::{Error, Result, open_device};
 use timburn_weights::{Bundle, HubOptions, OnnxOptions, OnnxSignature, Precision, resolve, write_onnx, write_safetensors};
 
@@ -17,10 +18,10 @@ use crate::output::{self, DownloadBar};
 Examples:
   timburn export flowers.timburn -o flowers.safetensors
   timburn export flowers.timburn -o small.timburn --dtype f16     half the size
-  timburn export resnet50 -o resnet50.timburn                     published weights as one file for machines without network
-  timburn export flowers.timburn -o flowers.onnx                  images in, logits out, for onnxruntime and others
-  timburn export flowers.timburn -o flowers.onnx --include-preprocessing --softmax
-                                                                  resized pixels (u8, RGB) in, probabilities out")]
+  timburn export resnet18 --weights resnet18.pth -o resnet18.safetensors
+  timburn export resnet50 -o resnet50.timburn                     for machines without network
+  timburn export flowers.timburn -o flowers.onnx                  images in, logits out
+  timburn export flowers.timburn -o pixels.onnx --include-preprocessing --softmax")]
 pub(crate) struct Export {
     /// A bundle's file, or a model's name
     #[arg(value_name = "MODEL")]
@@ -28,11 +29,11 @@ pub(crate) struct Export {
     /// Weights for the model named
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// The file; its extension says what it becomes: .timburn (bundle), .safetensors or .onnx
+    /// The file, replaced if it is there; its extension says what it becomes: .timburn (bundle), .safetensors or .onnx
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Element type of kernels and matrices; biases and norms stay in f32. ONNX: f32 or f16, widened when the file is loaded
-    #[arg(long, value_enum, default_value = "f32")]
+    #[arg(long, value_name = "TYPE", value_enum, default_value = "f32")]
     dtype: Dtype,
     /// ONNX: take resized and cropped pixels, u8 [batch, height, width, 3], RGB, and normalise them in the graph
     #[arg(long)]
@@ -40,9 +41,15 @@ pub(crate) struct Export {
     /// ONNX: give probabilities instead of logits
     #[arg(long)]
     softmax: bool,
-    /// ONNX: height and width of the images in pixels, instead of the preprocessing's
+    /// ONNX: height and width of the images, instead of the preprocessing's
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
+    /// Print JSON: {"file", "bytes", "content"}
+    #[arg(long)]
+    json: bool,
+    /// No bar of a download
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -74,7 +81,7 @@ impl Export {
         if let Some((option, _)) = only_onnx.iter().find(|(_, given)| *given && extension != "onnx") {
             return Err(argument(option, &format!("with {}", self.output.display()), "an --output that ends in .onnx"));
         }
-        let progress = DownloadBar::default();
+        let progress = DownloadBar::new(self.quiet);
         let file = std::path::Path::new(&self.model);
         let (model, weights) = match &self.weights {
             None if file.is_file() => (None, Some(file)),
@@ -94,6 +101,10 @@ impl Export {
             }
         };
         let size = std::fs::metadata(&self.output).map_err(Error::io("read", &self.output))?.len();
+        if self.json {
+            output::json(&json!({ "file": self.output, "bytes": size, "content": content }))?;
+            return Ok(0);
+        }
         output::results(|out| writeln!(out, "{}  {:.1} MB, {content}", self.output.display(), size as f64 / 1e6))?;
         Ok(0)
     }

@@ -1,13 +1,18 @@
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use timburn_core::error::TrainError;
 use timburn_core::{Result, open_device};
+use timburn_data::Dataset;
 use timburn_train::lr_finder::Point;
 use timburn_train::trainer::FoundLr;
-use timburn_train::{LrFinder, find_lr, plots};
+use timburn_train::{LrFinder, Recipe, find_lr, plots};
 
+use super::estimate::check_place;
 use super::train::{model, read_data, read_recipe};
+use crate::interrupt::Interrupt;
 use crate::output;
 
 /// Find a learning rate: a short run at growing rates, as fastai's lr_find.
@@ -20,14 +25,13 @@ Examples:
   timburn find-lr cats-and-dogs --data pets/
   timburn find-lr recipe.toml --data flowers/ --steps 200 --end 1 -o lr
   timburn find-lr recipe.toml --json | jq .valley
-
-Writes lr-finder.png and lr-finder.svg (or the name given with -o).")]
+  timburn find-lr recipe.toml --dry-run")]
 pub(crate) struct FindLr {
     /// A recipe's file or name (timburn train --list)
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
     /// The data set; takes precedence over the recipe's data.path
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
     /// Changes a value of the recipe; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
@@ -41,13 +45,16 @@ pub(crate) struct FindLr {
     /// Steps between them; a loss that explodes ends the sweep early
     #[arg(long, value_name = "N", default_value_t = LrFinder::default().num_it)]
     steps: usize,
-    /// Where the picture goes, without its extension
+    /// Where the curve goes, without its extension: STEM.png and STEM.svg, replaced if they are there
     #[arg(long, short, value_name = "STEM", default_value = "lr-finder")]
     output: PathBuf,
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu
-    #[arg(long, default_value = "auto")]
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
-    /// Print the suggestions and all points as JSON
+    /// Check everything, say what would be done, write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON: {"valley", "steepest", "curve", "points": [{"lr", "loss", "smoothed"}]}
     #[arg(long)]
     json: bool,
     /// No bar
@@ -64,6 +71,13 @@ impl FindLr {
         let data = read_data(&recipe)?;
         let model = model(&recipe, data.classes().len(), &device)?;
 
+        let steps_of = data.train().len().div_ceil(recipe.train.batch_size);
+        check_place(&self.output)?;
+        if self.dry_run {
+            return self.describe(&recipe, data.train().len(), steps_of);
+        }
+
+        let interrupt = Interrupt::listen()?;
         let bar = if self.quiet || self.json {
             indicatif::ProgressBar::hidden()
         } else {
@@ -72,11 +86,33 @@ impl FindLr {
         let found = find_lr(&recipe, model, &data, &device, finder, &mut |point: &Point| {
             bar.inc(1);
             bar.set_message(format!("lr {:.2e}, loss {:.3}", point.lr, point.loss));
+            if interrupt.happened() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
         let found = found?;
+        if interrupt.happened() {
+            return interrupt.settle(Err(TrainError::Interrupted.into()));
+        }
         self.draw(&found)?;
         self.tell(&found)
+    }
+
+    fn describe(&self, recipe: &Recipe, pictures: usize, steps_of_an_epoch: usize) -> Result<u8> {
+        let batch = recipe.train.batch_size;
+        let curve = format!("{}.png", self.output.display());
+        if self.json {
+            let value = json!({
+                "dry_run": true, "training": pictures, "batch": batch, "steps": self.steps, "start": self.start, "end": self.end, "curve": curve,
+            });
+            output::json(&value)?;
+            return Ok(0);
+        }
+        output::results(|out| {
+            writeln!(out, "{} steps of {batch} pictures at most, {:.1e} to {:.1e}", self.steps, self.start, self.end)?;
+            writeln!(out, "{pictures} training pictures, {steps_of_an_epoch} steps an epoch")?;
+            writeln!(out, "curve to {curve}")
+        })?;
+        Ok(0)
     }
 
     fn draw(&self, found: &FoundLr) -> Result<()> {
@@ -88,7 +124,8 @@ impl FindLr {
         if self.json {
             let points: Vec<_> =
                 found.points.iter().map(|point| json!({ "lr": point.lr, "loss": point.raw, "smoothed": point.loss })).collect();
-            let value = json!({ "valley": found.valley, "steepest": found.steepest, "points": points });
+            let curve = format!("{}.png", self.output.display());
+            let value = json!({ "valley": found.valley, "steepest": found.steepest, "curve": curve, "points": points });
             output::results(|out| writeln!(out, "{value}"))?;
             return Ok(0);
         }

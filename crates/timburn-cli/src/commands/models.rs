@@ -13,15 +13,16 @@ use crate::output;
 #[command(after_help = "\
 Examples:
   timburn models
-  timburn models resnet50           those whose name contains it, and of the one called so its stages
+  timburn models resnet50           names that contain it, and the stages of the one called so
   timburn models --json
 
-The weights marked * are those that the bare name of the architecture means. Accuracies are published ones on ImageNet-1k's validation set,
-in percent; - where the makers' packages state none. efficientnet_lite0.in1k and resnet20.cifar10 are part of the program.")]
+The weights marked * are those that the bare name of the architecture means. Accuracies are published ones on ImageNet-1k's \
+validation set, in percent; - where the makers' packages state none. efficientnet_lite0.in1k and resnet20.cifar10 are part of the program.")]
 pub(crate) struct Models {
     /// Part of a name
+    #[arg(value_name = "NAME")]
     pattern: Option<String>,
-    /// Print JSON
+    /// Print JSON: [{"name", "parameters", "input", "classes", "weights": [...]}]
     #[arg(long)]
     json: bool,
 }

@@ -7,6 +7,8 @@ use timburn_core::{Error, Result, open_device};
 use timburn_infer::{Guess, Prediction, Predictor};
 use timburn_weights::{HubOptions, resolve};
 
+use crate::advice::advice;
+use crate::interrupt::Interrupt;
 use crate::output::{self, DownloadBar};
 
 /// Name a picture's most probable classes.
@@ -20,7 +22,10 @@ Examples:
   timburn predict holiday/ --json > labels.json
   timburn predict dog.jpg --model resnet50         downloads torchvision's best once
   timburn predict dog.jpg --model resnet50 --weights resnet50-11ad3fa6.pth
-  timburn predict rose.jpg --weights flowers.timburn")]
+  timburn predict rose.jpg --weights flowers.timburn
+
+A picture that cannot be read is an error on stderr and costs no other its answer; the exit code is then 3. Ctrl-C ends after the batch \
+at hand (exit code 130).")]
 pub(crate) struct Predict {
     /// Pictures (JPEG, PNG, GIF, WebP, BMP, TIFF) or folders of pictures
     #[arg(value_name = "FILE")]
@@ -32,25 +37,36 @@ pub(crate) struct Predict {
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu
-    #[arg(long, default_value = "auto")]
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
     /// Classes to show per picture
     #[arg(long, default_value_t = 5, value_name = "K")]
     top: usize,
-    /// Pictures per forward pass
+    /// Pictures in a batch
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: u16,
     /// Print JSON: [{"file", "predictions": [{"label", "score", "index", "id"}]}], errors as {"file", "error"}
     #[arg(long)]
     json: bool,
+    /// No bar
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 /// What became of one picture, as `--json` prints it.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer {
-    Predicted { file: String, predictions: Vec<Guess> },
-    Failed { file: String, error: String },
+    Predicted {
+        file: String,
+        predictions: Vec<Guess>,
+    },
+    Failed {
+        file: String,
+        error: String,
+        #[serde(skip)]
+        advice: Option<&'static str>,
+    },
 }
 
 impl Predict {
@@ -65,44 +81,57 @@ impl Predict {
             return self.sample(&predictor);
         }
 
-        let bar = output::bar(files.len() as u64, "{bar:30} {pos}/{len} pictures, {rate}, {eta} left");
-        let mut code = 0;
+        let interrupt = Interrupt::listen()?;
+        let bar = if self.quiet {
+            indicatif::ProgressBar::hidden()
+        } else {
+            output::bar(files.len() as u64, "{bar:30} {pos}/{len} pictures, {rate}, {eta} left")
+        };
+        let (mut code, mut explained) = (0, false);
         for (number, batch) in files.chunks(usize::from(self.batch)).enumerate() {
             let outcomes = predictor.classify_files(batch);
             let failure = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
             code = if code == 0 { failure.map_or(0, Error::exit_code) } else { code };
             let answers: Vec<Answer> = batch.iter().zip(outcomes).map(|(path, outcome)| self.answer(path, outcome)).collect();
             // Each batch is out before the next one starts: an interrupt loses nothing that was computed.
-            bar.suspend(|| self.print(&answers, number == 0))?;
+            bar.suspend(|| self.print(&answers, number == 0, &mut explained))?;
             bar.inc(batch.len() as u64);
+            if interrupt.happened() || output::reader_is_gone() {
+                break;
+            }
         }
         bar.finish_and_clear();
+        // Also of a run that was interrupted: what was printed is a whole list.
         self.finish()?;
-        Ok(code)
+        Ok(if interrupt.happened() { interrupt.code() } else { code })
     }
 
     fn answer(&self, path: &Path, outcome: Result<Prediction>) -> Answer {
         let file = path.display().to_string();
         match outcome {
             Ok(prediction) => Answer::Predicted { file, predictions: prediction.top(self.top) },
-            Err(error) => Answer::Failed { file, error: error.to_string() },
+            Err(error) => Answer::Failed { file, error: error.to_string(), advice: advice(&error) },
         }
     }
 
     /// The photograph in the program.
     fn sample(&self, predictor: &Predictor) -> Result<u8> {
         let outcome = predictor.classify_bytes(timburn_data::sample_photograph(), "sample photograph");
-        self.print(&[self.answer(Path::new("sample photograph"), outcome)], true)?;
+        self.print(&[self.answer(Path::new("sample photograph"), outcome)], true, &mut false)?;
         self.finish()?;
         Ok(0)
     }
 
     /// Prints answers as they come; in JSON they are the elements of one list.
-    fn print(&self, answers: &[Answer], first: bool) -> Result<()> {
+    fn print(&self, answers: &[Answer], first: bool, explained: &mut bool) -> Result<()> {
         output::results(|out| {
             for (index, answer) in answers.iter().enumerate() {
-                if let Answer::Failed { error, .. } = answer {
+                if let Answer::Failed { error, advice, .. } = answer {
                     output::error(error);
+                    // Of many bad files, one is explained.
+                    if let Some(advice) = advice.filter(|_| !std::mem::replace(explained, true)) {
+                        output::note(&format!("  help: {advice}"));
+                    }
                 }
                 if self.json {
                     out.write_all(if first && index == 0 { b"[\n" } else { b",\n" })?;

@@ -1,12 +1,11 @@
+mod screen;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use clap::Args;
-use indicatif::ProgressBar;
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use timburn_core::error::{CheckpointError, ConfigError, TrainError};
+use timburn_core::suggest::nearest;
 use timburn_core::{Error, Preprocessing, Result, device_name, open_device};
 use timburn_data::{Dataset, DynDataset};
 use timburn_models::state_dict::parameters;
@@ -14,12 +13,19 @@ use timburn_models::{Model, create, trainable_parameters};
 use timburn_train::recipe::Document;
 use timburn_train::report::{Evidence, environment_facts};
 use timburn_train::run::{Environment, Overwrite};
-use timburn_train::trainer::{EndEvent, Ending, EpochEvent, EvaluationEvent, StepEvent};
-use timburn_train::{CheckpointStore, Observer, Outcome, Recipe, Recorder, RunFolder, StopFlag, TrainData, Trainer};
+use timburn_train::trainer::Ending;
+use timburn_train::{CheckpointStore, Outcome, Recipe, Recorder, RunFolder, TrainData, Trainer};
 use timburn_weights::{Bundle, HubOptions, ModelSpec, resolve};
 
+use self::screen::Screen;
 use super::contestant::Contestant;
+use super::estimate::check_place;
+use super::eval::summary;
+use crate::interrupt::Interrupt;
 use crate::output::{self, DownloadBar};
+
+/// The file by which a folder is known as a run's.
+const RECIPE: &str = "recipe.toml";
 
 /// The recipes that are part of the program, by name.
 const SHIPPED: [(&str, &str); 20] = [
@@ -53,10 +59,11 @@ const SHIPPED: [(&str, &str); 20] = [
 #[command(after_help = "\
 Examples:
   timburn train cifar10-resnet20 --data cifar-10-python.tar.gz
-  timburn train recipe.toml --data flowers/ --set train.epochs=3 --set train.lr=0.02 -o runs/flowers
-  timburn train --resume runs/flowers                    goes on from the newest checkpoint, bit for bit
-  timburn train recipe.toml --dry-run                    checks everything, prints the resolved recipe, starts nothing
-  timburn train --list                                   recipes that are part of the program
+  timburn train recipe.toml --data flowers/ --set train.epochs=3 -o runs/flowers
+  timburn train --resume runs/flowers                goes on, bit for bit as if never stopped
+  timburn train recipe.toml --dry-run                checks everything, starts nothing
+  timburn train recipe.toml --json | jq .score.top1  one object at the end; --events: every step
+  timburn train --list                               recipes that are part of the program
 
 Ctrl-C finishes the step, saves, and exits with 130 (SIGTERM: 143); a second one exits at once.")]
 pub(crate) struct Train {
@@ -64,7 +71,7 @@ pub(crate) struct Train {
     #[arg(value_name = "RECIPE", required_unless_present_any = ["resume", "list"], conflicts_with = "resume")]
     recipe: Option<PathBuf>,
     /// The data set; takes precedence over the recipe's data.path
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
     /// Changes a value of the recipe; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
@@ -72,11 +79,14 @@ pub(crate) struct Train {
     /// Run folder; must be new or empty [default: runs/NAME, runs/NAME-2, …]
     #[arg(long, short, value_name = "DIR", conflicts_with = "resume")]
     output: Option<PathBuf>,
+    /// Remove the run that is in the folder; files that no run writes are never removed
+    #[arg(long, requires = "output")]
+    overwrite: bool,
     /// Go on with the run in this folder
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu
-    #[arg(long, default_value = "auto")]
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
     /// Check everything, print the resolved recipe, start nothing
     #[arg(long)]
@@ -84,9 +94,12 @@ pub(crate) struct Train {
     /// List the recipes that are part of the program
     #[arg(long)]
     list: bool,
-    /// Print an event a line as JSON: step, evaluation, epoch, end
+    /// Print the outcome as JSON: {"run", "ending", "step", "best", "score", "model", "report"}
     #[arg(long)]
     json: bool,
+    /// Print every event as a line of JSON: step, evaluation, epoch, end; then the outcome
+    #[arg(long, conflicts_with = "json")]
+    events: bool,
     /// No bar and no line per epoch
     #[arg(long, short)]
     quiet: bool,
@@ -94,6 +107,13 @@ pub(crate) struct Train {
 
 impl Train {
     pub(crate) fn run(&self) -> Result<u8> {
+        if self.list && self.json {
+            let described = |(name, text): &(&str, &str)| -> Result<serde_json::Value> {
+                Ok(json!({ "name": name, "description": Recipe::from_toml(text)?.description.trim() }))
+            };
+            output::json(&SHIPPED.iter().map(described).collect::<Result<Vec<_>>>()?.into())?;
+            return Ok(0);
+        }
         if self.list {
             output::results(|out| {
                 SHIPPED.iter().try_for_each(|(name, text)| {
@@ -107,6 +127,12 @@ impl Train {
         let device = open_device(&self.device)?;
         let data = read_data(&recipe)?;
         let model = model(&recipe, data.classes().len(), &device)?;
+        let overwrite = if self.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
+        let new = self.output.clone().unwrap_or_else(|| unused(&name));
+        if self.resume.is_none() {
+            RunFolder::check(&new, overwrite)?;
+            check_place(&new)?;
+        }
         if self.dry_run {
             return self.describe(&recipe, &data, &model);
         }
@@ -115,45 +141,43 @@ impl Train {
         let run = Run { device, environment, validation: data.validation().clone(), scores_on_test: data.scores_on_test };
         // Before the folder: what does not fit together leaves nothing behind.
         let trainer = Trainer::new(recipe.clone(), model, data, &run.device)?;
+        let interrupt = Interrupt::listen()?;
         let folder = match &self.resume {
             Some(folder) => RunFolder::resume(folder, &run.environment)?,
-            None => RunFolder::create(
-                self.output.clone().unwrap_or_else(|| unused(&name)),
-                Overwrite::Refuse,
-                &recipe.to_toml()?,
-                &run.environment,
-            )?,
+            None => RunFolder::create(new, overwrite, &recipe.to_toml()?, &run.environment)?,
         };
         let path = folder.path().to_owned();
-        let (stop, signal) = (StopFlag::default(), Arc::new(AtomicUsize::new(0)));
-        listen(&stop, &signal)?;
         let store = CheckpointStore::open(folder.checkpoints(), recipe.checkpoints.keep_last)?;
-        let trainer = trainer.with_checkpoints(store)?.with_stop(stop);
+        let trainer = trainer.with_checkpoints(store)?.with_stop(interrupt.stop.clone());
         let resumed_at = self.resume.as_ref().map(|_| trainer.step());
         let recorder = Recorder::new(folder, run.validation.classes().clone(), resumed_at)?;
-        if !self.quiet && !self.json {
+        if !self.is_quiet() {
             let note = if run.scores_on_test { "; scores are of the test set, for want of a validation set" } else { "" };
             output::note(&format!("{}{note}", path.display()));
         }
-        let mut watch = (recorder, Screen::new(&recipe, self.json, self.quiet));
+        let mut watch = (recorder, Screen::new(&recipe, self.events, self.is_quiet()));
         let outcome = trainer.fit(&mut watch);
         watch.1.clear();
         let outcome = match outcome {
             Err(error) if self.resume.is_none() => return Err(discarded(watch.0, error)),
             outcome => outcome?,
         };
-        self.finish(&recipe, &run, watch.0.folder(), &outcome)?;
-        Ok(match (outcome.ending, signal.load(Ordering::Relaxed)) {
-            (Ending::Interrupted, signal) => 128 + signal as u8,
-            _ => 0,
-        })
+        self.finish(&recipe, &run, watch.0.folder(), &outcome, &interrupt)
+    }
+
+    /// Whether stderr is for errors and warnings alone.
+    fn is_quiet(&self) -> bool {
+        self.quiet || self.json || self.events
     }
 
     /// The resolved recipe, and the name of a new run's folder.
     fn recipe(&self) -> Result<(Recipe, String)> {
         match (&self.resume, &self.recipe) {
+            (Some(folder), _) if !folder.join(RECIPE).is_file() => {
+                Err(CheckpointError::NotARun { path: folder.clone(), missing: RECIPE }.into())
+            }
             (Some(folder), _) => {
-                let document = Document::read(folder.join("recipe.toml"))?;
+                let document = Document::read(folder.join(RECIPE))?;
                 Ok((resolved(document, &self.set, self.data.as_deref())?, String::new()))
             }
             (None, Some(path)) => read_recipe(path, &self.set, self.data.as_deref()),
@@ -163,6 +187,14 @@ impl Train {
 
     fn describe(&self, recipe: &Recipe, data: &TrainData, model: &Model) -> Result<u8> {
         let text = recipe.to_toml()?;
+        if self.json {
+            let value = json!({
+                "dry_run": true, "training": data.train().len(), "validation": data.validation().len(), "classes": data.classes().len(),
+                "parameters": trainable_parameters(model), "recipe": serde_json::to_value(recipe).unwrap_or_default(),
+            });
+            output::json(&value)?;
+            return Ok(0);
+        }
         output::results(|out| {
             writeln!(
                 out,
@@ -178,16 +210,23 @@ impl Train {
     }
 
     /// Writes the best model as a bundle and says how it went.
-    fn finish(&self, recipe: &Recipe, run: &Run, folder: &RunFolder, outcome: &Outcome<Model>) -> Result<()> {
+    fn finish(&self, recipe: &Recipe, run: &Run, folder: &RunFolder, outcome: &Outcome<Model>, interrupt: &Interrupt) -> Result<u8> {
         let path = folder.path();
-        let classes = run.validation.classes();
+        let mut told = json!({
+            "run": path, "ending": outcome.ending, "step": outcome.step, "best": outcome.best,
+            "metric": recipe.checkpoints.best.name(), "part": if run.scores_on_test { "test set" } else { "validation set" },
+        });
         if outcome.ending == Ending::Interrupted {
-            if !self.json {
-                output::note(&format!("stopped at step {}; go on with: timburn train --resume {}", outcome.step, path.display()));
+            let resume = format!("timburn train --resume {}", path.display());
+            if !self.json && !self.events {
+                output::note(&format!("stopped at step {}; go on with: {resume}", outcome.step));
             }
-            return Ok(());
+            told["resume"] = resume.into();
+            self.tell(&told, "")?;
+            return Ok(interrupt.code());
         }
-        let Some(section) = &recipe.model else { return Ok(()) };
+        let Some(section) = &recipe.model else { return Ok(0) };
+        let classes = run.validation.classes();
         let weights = outcome.best_weights()?.unwrap_or_else(|| timburn_models::state_dict(&outcome.model));
         let architecture = section.name.split('.').next().unwrap_or_default().to_owned();
         let options = timburn_models::ModelOptions { classes: Some(section.outputs(classes.len())), ..section.options.clone() };
@@ -202,23 +241,64 @@ impl Train {
         };
         let file = path.join("model.timburn");
         bundle.save(&file, timburn_weights::Precision::F32)?;
-        let page = self.report(recipe, run, folder, bundle)?;
-        if !self.json && !self.quiet {
-            let best =
-                outcome.best.map_or_else(String::new, |best| format!(", best {} {:.2} %", recipe.checkpoints.best.name(), 100.0 * best));
-            output::results(|out| writeln!(out, "{}{best}\n{}", file.display(), page.display()))?;
+        told["model"] = json!(file);
+        let mut text = file.display().to_string();
+        if let Some(best) = outcome.best {
+            let name = recipe.checkpoints.best.name();
+            text.push_str(&match name {
+                "loss" => format!("  {name} {best:.4}"),
+                _ => format!("  {name} {:.2} %", 100.0 * best),
+            });
         }
-        Ok(())
+        let code = match self.report(recipe, run, folder, bundle, interrupt) {
+            // The model is what the run was for: it is kept.
+            Err(Error::Train(TrainError::Interrupted)) => {
+                output::note("stopped while the report was made: the model is whole, the report is missing");
+                interrupt.code()
+            }
+            found => {
+                let (page, score) = found?;
+                told["report"] = json!(page);
+                told["score"] = score;
+                text.push_str(&format!("\n{}", page.display()));
+                0
+            }
+        };
+        self.tell(&told, &text)?;
+        Ok(code)
+    }
+
+    /// The outcome, for programs or for people.
+    fn tell(&self, value: &serde_json::Value, text: &str) -> Result<()> {
+        if self.events {
+            let mut line = json!({ "event": "outcome" });
+            if let (Some(line), Some(value)) = (line.as_object_mut(), value.as_object()) {
+                line.extend(value.clone());
+            }
+            return output::json(&line);
+        }
+        if self.json {
+            return output::json(value);
+        }
+        if text.is_empty() { Ok(()) } else { output::results(|out| writeln!(out, "{text}")) }
     }
 
     /// One page about the run, the score that of the bundle on the validation set.
-    fn report(&self, recipe: &Recipe, run: &Run, folder: &RunFolder, bundle: Bundle) -> Result<PathBuf> {
+    fn report(
+        &self,
+        recipe: &Recipe,
+        run: &Run,
+        folder: &RunFolder,
+        bundle: Bundle,
+        interrupt: &Interrupt,
+    ) -> Result<(PathBuf, serde_json::Value)> {
         let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let contestant = Contestant::of(&name, bundle, &run.device)?;
         let sitting = contestant.sit(&run.validation, None)?;
         let batch = if recipe.evaluation.batch_size == 0 { recipe.train.batch_size } else { recipe.evaluation.batch_size };
-        let found = contestant.examine(&sitting, batch, true, &run.device, self.quiet || self.json)?;
+        let found = contestant.examine(&sitting, batch, true, &run.device, self.is_quiet(), &interrupt.stop)?;
         let explain = contestant.explain(&sitting, &run.device)?;
+        let score = summary(&found.report);
         let summary = folder.summary()?;
         let mut evidence = Evidence::new(name, &sitting.classes, &found);
         let set = if run.scores_on_test { "test set, which also chose the best checkpoint" } else { "validation set" };
@@ -230,7 +310,7 @@ impl Train {
         evidence.grad_cam = Some(&explain);
         evidence.facts = environment_facts(&run.environment);
         evidence.recipe = Some(recipe.to_toml()?);
-        evidence.write(folder.path())
+        Ok((evidence.write(folder.path())?, score))
     }
 }
 
@@ -248,6 +328,15 @@ pub(super) fn read_recipe(path: &Path, settings: &[String], data: Option<&Path>)
     let shipped = SHIPPED.iter().find(|(name, _)| !path.exists() && Path::new(name) == path);
     let document = match shipped {
         Some((name, text)) => Document::new(*name, *text),
+        // What is written like a name, and not like a file, is a slip in one.
+        None if !path.exists() && path.extension().is_none() && path.components().count() == 1 => {
+            return Err(ConfigError {
+                place: "RECIPE".into(),
+                message: format!("no file and no recipe of the program is called `{stem}` (`timburn train --list` shows them)"),
+                nearest: nearest(&stem, SHIPPED.iter().map(|(name, _)| *name)),
+            }
+            .into());
+        }
         None => Document::read(path)?,
     };
     Ok((resolved(document, settings, data)?, stem))
@@ -294,21 +383,16 @@ pub(super) fn unused(name: &str) -> PathBuf {
 
 /// The error that ended a new run, whose folder goes if the run never got to a step.
 pub(super) fn discarded(recorder: Recorder, error: Error) -> Error {
-    if let Err(second) = recorder.into_folder().discard_unused() {
+    let folder = recorder.into_folder();
+    let default = folder.path().parent() == Some(Path::new("runs"));
+    if let Err(second) = folder.discard_unused() {
         log::warn!("the folder of the run that failed is still there: {second}");
     }
-    error
-}
-
-/// The first signal asks for the stop, the second one ends the process.
-pub(super) fn listen(stop: &StopFlag, signal: &Arc<AtomicUsize>) -> Result<()> {
-    for number in [SIGINT, SIGTERM] {
-        let failed = || Error::io("listen for signals of", "this process");
-        signal_hook::flag::register_conditional_shutdown(number, 128 + number, stop.inner()).map_err(failed())?;
-        signal_hook::flag::register(number, stop.inner()).map_err(failed())?;
-        signal_hook::flag::register_usize(number, signal.clone(), number as usize).map_err(failed())?;
+    if default {
+        // Made for the run, and of no use without one; with others in it, it stays.
+        let _ = std::fs::remove_dir("runs");
     }
-    Ok(())
+    error
 }
 
 fn toml_string(path: &Path) -> Result<String> {
@@ -318,114 +402,4 @@ fn toml_string(path: &Path) -> Result<String> {
 
 fn missing(name: &'static str, value: &str, expected: &str) -> Error {
     Error::Argument { name, value: value.into(), expected: expected.into() }
-}
-
-/// The run on the terminal: a bar an epoch, a line when it is over; or an event a line.
-struct Screen {
-    bar: ProgressBar,
-    epochs: u64,
-    json: bool,
-    quiet: bool,
-    /// Whether the bad files of the validation set were told.
-    warned: bool,
-    /// Of this epoch.
-    samples: u64,
-    time: Duration,
-}
-
-impl Screen {
-    fn new(recipe: &Recipe, json: bool, quiet: bool) -> Self {
-        let bar = if json || quiet { ProgressBar::hidden() } else { output::bar(0, "{prefix} {bar:24} {pos}/{len} {msg}, {eta} left") };
-        Self { bar, epochs: recipe.train.epochs, json, quiet, warned: false, samples: 0, time: Duration::ZERO }
-    }
-
-    fn clear(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    fn event(&self, kind: &str, value: serde_json::Value) -> Result<()> {
-        if !self.json {
-            return Ok(());
-        }
-        let mut line = json!({ "event": kind });
-        if let (Some(line), serde_json::Value::Object(value)) = (line.as_object_mut(), value) {
-            line.extend(value);
-        }
-        output::results(|out| writeln!(out, "{line}"))
-    }
-}
-
-fn value(event: &impl serde::Serialize) -> serde_json::Value {
-    serde_json::to_value(event).unwrap_or_default()
-}
-
-impl Observer for Screen {
-    fn step(&mut self, event: &StepEvent) -> Result<()> {
-        if event.done == 1 {
-            (self.samples, self.time) = (0, Duration::ZERO);
-            self.bar.reset();
-        }
-        self.samples += event.samples as u64;
-        self.time += event.time;
-        self.bar.set_length(event.steps_per_epoch);
-        self.bar.set_prefix(format!("epoch {}/{}", event.epoch + 1, self.epochs));
-        self.bar.set_position(event.done);
-        let rate = self.samples as f64 / self.time.as_secs_f64().max(1e-9);
-        self.bar.set_message(format!("loss {:.3}, top-1 {:.1} %, lr {:.2e}, {rate:.0} images/s", event.loss, 100.0 * event.top1, event.lr));
-        for bad in &event.bad {
-            self.bar.suspend(|| log::warn!("left out: {}", bad.reason));
-        }
-        self.event("step", value(event))
-    }
-
-    fn evaluating(&mut self, done: usize, total: usize) {
-        if self.bar.length() != Some(total as u64) {
-            self.bar.reset();
-            self.bar.set_length(total as u64);
-            self.bar.set_position(0);
-            self.bar.set_message("scoring");
-        }
-        self.bar.inc(done as u64);
-    }
-
-    fn evaluation(&mut self, event: &EvaluationEvent) -> Result<()> {
-        // Once: they will be as bad after the next epoch.
-        if !std::mem::replace(&mut self.warned, true) {
-            for bad in &event.bad {
-                self.bar.suspend(|| log::warn!("not scored: {}", bad.reason));
-            }
-        }
-        self.event("evaluation", json!({ "step": event.step, "epoch": event.epoch, "ema": event.ema, "best": event.best, "loss": event.report.loss, "top": event.report.top }))
-    }
-
-    fn epoch(&mut self, event: &EpochEvent) -> Result<()> {
-        if !self.json && !self.quiet {
-            let evaluation = event.evaluation.as_ref().map_or_else(String::new, |report| {
-                format!(
-                    "; validation loss {:.4}, top-1 {:.2} %",
-                    report.loss.unwrap_or(f64::NAN),
-                    100.0 * report.top(1).unwrap_or(f64::NAN)
-                )
-            });
-            let line = format!(
-                "epoch {}/{}: loss {:.4}, top-1 {:.2} %{evaluation}; {:.0} images/s, {:.1} % waiting for data",
-                event.epoch + 1,
-                self.epochs,
-                event.loss,
-                100.0 * event.top1,
-                event.images_per_second,
-                100.0 * event.data_wait
-            );
-            self.bar.suspend(|| output::note(&line));
-        }
-        let mut event_value = value(event);
-        if let Some(object) = event_value.as_object_mut() {
-            object.remove("evaluation");
-        }
-        self.event("epoch", event_value)
-    }
-
-    fn end(&mut self, event: &EndEvent) -> Result<()> {
-        self.event("end", json!({ "ending": event.ending, "step": event.step, "epochs": event.epochs, "best": event.best, "checkpoint": event.checkpoint }))
-    }
 }

@@ -147,7 +147,7 @@ async fn serve(options: &Options, device: &Device, app: &Arc<App>) -> Result<u8>
 
 /// Loads and warms all models, and opens the server for them.
 fn load(wanted: &[Wanted], device: &Device, limits: batcher::Limits, app: &App) -> Result<()> {
-    let progress = DownloadBar::default();
+    let progress = DownloadBar::new(false);
     let load = |wanted: &Wanted| wanted.load(device, limits, &app.metrics, &progress).map(Arc::new);
     let models = wanted.iter().map(load).collect::<Result<Vec<_>>>()?;
     progress.clear();

@@ -2,9 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use timburn_core::error::TrainError;
 use timburn_core::preprocessing::Interpolation;
 use timburn_core::seed::Draws;
 use timburn_core::{Error, Result};
@@ -74,12 +76,28 @@ impl Packed {
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be written, [`Error::Argument`] for a size of 0 or an empty data set, and those of the pictures as
-    /// the policy has it. Nothing is left behind.
+    /// the policy has it. Nothing is left behind; what a killed process left is removed by the next one that writes the same file.
     pub fn write(
         dataset: &DynDataset,
         options: &PackOptions,
         path: impl AsRef<Path>,
         mut progress: impl FnMut(usize, usize),
+    ) -> Result<PackReport> {
+        Self::write_until(dataset, options, path, |done, of| {
+            progress(done, of);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// [`write`](Self::write), given up after the picture at which `progress` breaks.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); [`TrainError::Interrupted`].
+    pub fn write_until(
+        dataset: &DynDataset,
+        options: &PackOptions,
+        path: impl AsRef<Path>,
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<PackReport> {
         let path = path.as_ref();
         options.size.validate(options.decode.max_pixels)?;
@@ -119,7 +137,9 @@ impl Packed {
                 out.write_all(&batch.pixels).map_err(io())?;
             }
             bad.extend(batch.bad);
-            progress(done + 1, loader.batches());
+            if progress(done + 1, loader.batches()).is_break() {
+                return Err(TrainError::Interrupted.into());
+            }
         }
         let (header, tail) = format::build(dataset.classes(), &rows)?;
         out.write_all(&tail).map_err(io())?;
@@ -165,7 +185,9 @@ impl PackSize {
     }
 }
 
-/// A file under another name until it is whole; removed if it never is.
+const PARTIAL: &str = ".partial";
+
+/// A file under another name until it is whole; removed if it never is. Locked as long as its writer lives.
 struct Aside {
     path: PathBuf,
     file: File,
@@ -174,10 +196,13 @@ struct Aside {
 
 impl Aside {
     fn create(target: &Path) -> Result<Self> {
+        remove_abandoned(target);
         let mut name = target.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.partial", std::process::id()));
+        name.push(format!(".{}{PARTIAL}", std::process::id()));
         let path = target.with_file_name(name);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).map_err(Error::io("create", &path))?;
+        // A file system without locks costs nothing but the tidying up after a kill.
+        let _ = file.try_lock();
         Ok(Self { path, file, renamed: false })
     }
 
@@ -192,6 +217,25 @@ impl Aside {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", folder))?;
         }
         Ok(())
+    }
+}
+
+/// Removes what processes that were killed have left of `target`: parts of files whose lock nobody holds.
+fn remove_abandoned(target: &Path) {
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let found = found.to_string_lossy();
+        let middle = found.strip_prefix(&*name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(PARTIAL));
+        if !middle.is_some_and(|process| process.parse::<u32>().is_ok()) {
+            continue;
+        }
+        let path = entry.path();
+        let abandoned = OpenOptions::new().write(true).open(&path).is_ok_and(|file| file.try_lock().is_ok());
+        if abandoned && std::fs::remove_file(&path).is_ok() {
+            log::warn!("{}: an interrupted packing left this part of a file; it is removed, and packing starts again", path.display());
+        }
     }
 }
 

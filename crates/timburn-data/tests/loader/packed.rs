@@ -245,3 +245,25 @@ fn a_file_cut_short_in_use_is_an_error_and_no_signal() {
     let last = loader(packed, options).epoch(0).inspect(|_| _ = seen.fetch_add(1, Ordering::Relaxed)).last().unwrap();
     assert!(last.is_err() && seen.load(Ordering::Relaxed) == 3);
 }
+
+#[test]
+fn a_stop_and_a_kill_leave_nothing_for_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.pack");
+    let stopped = Packed::write_until(&quiet(40), &PackOptions::default(), &path, |done, _| {
+        assert!(done <= 3, "it goes on");
+        if done == 3 { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(Error::Train(timburn_core::error::TrainError::Interrupted))));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    // As a killed process leaves it, and as a living one keeps it; the third is somebody's own.
+    for name in ["train.pack.4000000001.partial", "train.pack.4000000002.partial", "train.pack.mine.partial"] {
+        std::fs::write(folder.path().join(name), "half").unwrap();
+    }
+    let living = std::fs::OpenOptions::new().write(true).open(folder.path().join("train.pack.4000000002.partial")).unwrap();
+    living.lock().unwrap();
+    Packed::write(&quiet(4), &PackOptions::default(), &path, |_, _| {}).unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["train.pack", "train.pack.4000000002.partial", "train.pack.mine.partial"]);
+}

@@ -26,8 +26,8 @@ pub use expand::{expand_depthwise, expands};
 pub use map::{Border, Map};
 pub use pool::{average_pool, global_average_pool, max_pool, scale, subsample};
 
-/// Lanes of a vector of this machine: channels of a block.
-fn vector_lanes() -> usize {
+/// Lanes (f32) of a vector of this machine, by which the kernels are chosen: channels of a block.
+pub fn vector_lanes() -> usize {
     crate::cpu::tile::TileShape::detect().lanes
 }
 

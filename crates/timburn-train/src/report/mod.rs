@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `report.html` | all of it on one page that needs no other file, no network and no script |
 //! | `card.md` | the model card, in the layout of the Hugging Face hub |
-//! | `predictions.csv` | what the model said of every sample |
+//! | `predictions.csv` | what the model said of every sample; names exactly as they are, see [`Predictions::write_csv`] |
 //! | `plots/*.png`, `plots/*.svg` | the charts |
 //! | `plots/predictions.png`, `mistakes.png`, `grad_cam.png` | contact sheets |
 

@@ -76,7 +76,9 @@ impl Environment {
 fn variables() -> BTreeMap<String, String> {
     let pairs = env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
     let matters = |name: &str| VARIABLES.iter().any(|known| if known.ends_with('_') { name.starts_with(known) } else { name == *known });
-    pairs.filter(|(name, _)| matters(name)).collect()
+    // Run folders are shared: a secret stays out whatever it is called.
+    let secret = |name: &str| ["TOKEN", "SECRET", "PASSWORD", "KEY"].iter().any(|word| name.contains(word));
+    pairs.filter(|(name, _)| matters(name) && !secret(name)).collect()
 }
 
 fn os() -> String {

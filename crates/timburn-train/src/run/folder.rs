@@ -23,6 +23,8 @@ const BAD_FILES: &str = "bad_files.jsonl";
 const LOG: &str = "log";
 const CHECKPOINTS: &str = "checkpoints";
 const PLOTS: &str = "plots";
+/// What training and transfer learning leave beside a run's own files: the bundle, the evidence.
+const RESULTS: [&str; 4] = ["model.timburn", "report.html", "card.md", "predictions.csv"];
 /// Beginning of the names of event files.
 pub(super) const EVENTS: &str = "events.out.tfevents.";
 
@@ -71,6 +73,14 @@ impl RunFolder {
             out.write_all(recipe.as_bytes()).map_err(Error::io("write", path.join(RECIPE)))
         })?;
         Self::open(path, disk, lock, environment)
+    }
+
+    /// Whether [`create`](Self::create) would take this folder; nothing is written.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Occupied`] as for [`create`](Self::create); [`Error::Io`].
+    pub fn check(path: impl AsRef<Path>, overwrite: Overwrite) -> Result<()> {
+        check_free(path.as_ref(), overwrite)
     }
 
     /// Opens the folder of an interrupted run. [`rewind`](Self::rewind) it to the checkpoint's step before anything is added.
@@ -316,6 +326,7 @@ fn is_leftover(name: &str) -> bool {
 
 fn is_a_run_s(name: &str) -> bool {
     [RECIPE, ENVIRONMENT, METRICS, SUMMARY, BAD_FILES, LOG, CHECKPOINTS, PLOTS, LOCK].contains(&name)
+        || RESULTS.contains(&name)
         || name.starts_with(EVENTS)
         || is_leftover(name)
 }

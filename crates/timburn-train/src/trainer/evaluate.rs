@@ -3,7 +3,7 @@
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Device, Tensor};
 use timburn_core::Result;
-use timburn_core::error::DataError;
+use timburn_core::error::{DataError, TrainError};
 use timburn_data::loader::{BadFile, Batch, Loader, Normalization};
 use timburn_models::blocks::global_average_pool;
 use timburn_models::{ImageModel, autocast};
@@ -15,6 +15,7 @@ use crate::precision::Precision;
 use crate::predictions::{Examination, Predictions};
 use crate::recipe::TestTime;
 use crate::tensors::host;
+use crate::trainer::StopFlag;
 
 /// How a model is scored.
 #[derive(Debug, Clone)]
@@ -76,7 +77,21 @@ impl Evaluator<'_> {
     /// # Errors
     /// The loader's; [`TrainError::NonFinite`](timburn_core::error::TrainError::NonFinite) with the samples whose logits are not finite.
     pub fn score<M: ImageModel>(&self, model: &M, device: &Device, progress: &mut dyn FnMut(usize)) -> Result<(Report, Vec<BadFile>)> {
-        self.pass(model, device, None, progress)
+        self.pass(model, device, None, &StopFlag::default(), progress)
+    }
+
+    /// [`score`](Self::score), given up after the batch in which `stop` asks for it.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score); [`TrainError::Interrupted`].
+    pub fn score_until<M: ImageModel>(
+        &self,
+        model: &M,
+        device: &Device,
+        stop: &StopFlag,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Report, Vec<BadFile>)> {
+        self.pass(model, device, None, stop, progress)
     }
 
     /// Scores `model` as [`score`](Self::score) does, and keeps in the same pass what it said of every sample, and the pooled features of at
@@ -91,6 +106,21 @@ impl Evaluator<'_> {
         features: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Examination> {
+        self.examine_until(model, device, features, &StopFlag::default(), progress)
+    }
+
+    /// [`examine`](Self::examine), given up after the batch in which `stop` asks for it.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score); [`TrainError::Interrupted`].
+    pub fn examine_until<M: ImageModel>(
+        &self,
+        model: &M,
+        device: &Device,
+        features: usize,
+        stop: &StopFlag,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Examination> {
         let mut collection = Collection {
             predictions: Predictions::new(self.loader.dataset().clone(), KEPT),
             features: None,
@@ -98,7 +128,7 @@ impl Evaluator<'_> {
             seen: 0,
             total: self.loader.samples() - self.loader.padding(),
         };
-        let (report, bad) = self.pass(model, device, Some(&mut collection), progress)?;
+        let (report, bad) = self.pass(model, device, Some(&mut collection), stop, progress)?;
         Ok(Examination { report, predictions: collection.predictions, features: collection.features, bad })
     }
 
@@ -107,6 +137,7 @@ impl Evaluator<'_> {
         model: &M,
         device: &Device,
         mut collection: Option<&mut Collection>,
+        stop: &StopFlag,
         progress: &mut dyn FnMut(usize),
     ) -> Result<(Report, Vec<BadFile>)> {
         let classes = model.num_classes();
@@ -114,6 +145,9 @@ impl Evaluator<'_> {
         let mut unusable = Vec::new();
         let mut left = self.loader.samples() - self.loader.padding();
         for batch in self.loader.epoch(0) {
+            if stop.is_requested() {
+                return Err(TrainError::Interrupted.into());
+            }
             let mut batch = batch?;
             let bad = batch.bad.len();
             if left < batch.len() + bad {

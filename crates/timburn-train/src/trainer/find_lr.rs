@@ -1,5 +1,7 @@
 //! The learning-rate finder: a short run at growing rates, on a copy of the model.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::Device;
 use timburn_core::error::TrainError;
 use timburn_core::{Error, Result};
@@ -22,7 +24,8 @@ pub struct FoundLr {
 }
 
 /// Trains `model` (which the caller keeps a copy of, if it is to be used afterwards) with the recipe's data, augmentation, loss and
-/// optimizer, while the learning rate grows from step to step. `progress` is called after each step.
+/// optimizer, while the learning rate grows from step to step. `progress` is called after each step and may end the sweep there: what was
+/// found until then is the result.
 ///
 /// # Errors
 /// As [`Trainer::fit`](super::Trainer::fit); a loss that becomes infinite only ends the sweep.
@@ -32,7 +35,7 @@ pub fn find_lr<M: ImageModel>(
     data: &TrainData,
     device: &Device,
     finder: LrFinder,
-    progress: &mut dyn FnMut(&Point),
+    progress: &mut dyn FnMut(&Point) -> ControlFlow<()>,
 ) -> Result<FoundLr> {
     finder.validate()?;
     let loader = data.train_loader(recipe, recipe.augment.size(0))?;
@@ -64,8 +67,8 @@ pub fn find_lr<M: ImageModel>(
             Err(Error::Train(TrainError::NonFinite { .. })) => break,
             Err(error) => return Err(error),
         }
-        if let Some(point) = sweep.points().last() {
-            progress(point);
+        if sweep.points().last().is_some_and(|point| progress(point).is_break()) {
+            break;
         }
     }
     let settled = sweep.settled();

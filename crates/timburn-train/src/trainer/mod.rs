@@ -129,7 +129,10 @@ impl<M: ImageModel> Trainer<M> {
             let begun = (1..loader.batches() as u64).contains(&self.progress.batch);
             if begun && self.progress.scored != self.learner.step() && due(self.recipe.evaluation.every_steps, self.learner.step()) {
                 // The run was stopped before this score.
-                self.between_steps(&validation, &mut report, observer)?;
+                if self.between_steps(&validation, &mut report, observer)? {
+                    ending = Ending::Interrupted;
+                    break 'run;
+                }
             }
             let mut epoch = loader.epoch_from(self.progress.epoch, self.progress.batch as usize);
             let mut clock = Clock::start();
@@ -162,7 +165,10 @@ impl<M: ImageModel> Trainer<M> {
                 if last {
                     break;
                 }
-                self.between_steps(&validation, &mut report, observer)?;
+                if self.between_steps(&validation, &mut report, observer)? {
+                    ending = Ending::Interrupted;
+                    break 'run;
+                }
                 clock.skip();
             }
 
@@ -173,7 +179,10 @@ impl<M: ImageModel> Trainer<M> {
             let (mut found, mut best) = (None, false);
             let regular = done || number.is_multiple_of(self.recipe.evaluation.every_epochs);
             if regular || due(self.recipe.evaluation.every_steps, step) {
-                let (scored, is_best) = self.evaluate(&validation, observer)?;
+                let Some((scored, is_best)) = self.evaluate(&validation, observer)? else {
+                    ending = Ending::Interrupted;
+                    break 'run;
+                };
                 if regular {
                     self.learner.observe(number - 1, &scored);
                 }
@@ -199,22 +208,23 @@ impl<M: ImageModel> Trainer<M> {
         [self.recipe.evaluation.every_steps, self.recipe.checkpoints.every_steps].iter().any(|&every| due(every, self.learner.step()))
     }
 
-    /// The score and the checkpoint that are due at a step within an epoch.
-    fn between_steps(&mut self, validation: &Loader, report: &mut Option<Report>, observer: &mut dyn Observer) -> Result<()> {
+    /// The score and the checkpoint that are due at a step within an epoch; whether it was asked to stop while it scored.
+    fn between_steps(&mut self, validation: &Loader, report: &mut Option<Report>, observer: &mut dyn Observer) -> Result<bool> {
         let mut best = false;
         if due(self.recipe.evaluation.every_steps, self.learner.step()) {
-            let found = self.evaluate(validation, observer)?;
+            let Some(found) = self.evaluate(validation, observer)? else { return Ok(true) };
             best = found.1;
             *report = Some(found.0);
         }
         if best || due(self.recipe.checkpoints.every_steps, self.learner.step()) {
             self.save(best)?;
         }
-        Ok(())
+        Ok(false)
     }
 
-    /// Scores the validation set; also whether the score is the best so far.
-    fn evaluate(&mut self, loader: &Loader, observer: &mut dyn Observer) -> Result<(Report, bool)> {
+    /// Scores the validation set; also whether the score is the best so far. Asked to stop meanwhile, it saves the state before the score
+    /// and gives none: whoever resumes the run scores first.
+    fn evaluate(&mut self, loader: &Loader, observer: &mut dyn Observer) -> Result<Option<(Report, bool)>> {
         let started = Instant::now();
         let evaluator = Evaluator {
             loader,
@@ -225,7 +235,14 @@ impl<M: ImageModel> Trainer<M> {
             precision: self.learner.precision(),
         };
         let device = self.learner.device().clone().inner();
-        let (report, bad) = evaluator.score(&self.learner.valid(), &device, &mut |done| observer.evaluating(done, loader.samples()))?;
+        let mut progress = |done| observer.evaluating(done, loader.samples());
+        let (report, bad) = match evaluator.score_until(&self.learner.valid(), &device, &self.stop, &mut progress) {
+            Err(Error::Train(TrainError::Interrupted)) => {
+                self.save(false)?;
+                return Ok(None);
+            }
+            scored => scored?,
+        };
         let best = self.progress.judge(&self.recipe, &report, self.learner.step());
         observer.evaluation(&EvaluationEvent {
             step: self.learner.step(),
@@ -236,7 +253,7 @@ impl<M: ImageModel> Trainer<M> {
             bad,
             time: started.elapsed(),
         })?;
-        Ok((report, best))
+        Ok(Some((report, best)))
     }
 
     /// Writes a checkpoint of this place, if checkpoints are written.

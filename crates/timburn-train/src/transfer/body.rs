@@ -12,8 +12,40 @@ use super::fine_tune::{Epochs, FineTune};
 use super::observer::{Phase, PhaseReport, TransferObserver};
 use crate::checkpoint::CheckpointStore;
 use crate::freeze::freeze_statistics;
+use crate::metrics::Report;
 use crate::recipe::Recipe;
-use crate::trainer::{Ending, Learner, TrainData, Trainer, with_class_weights};
+use crate::trainer::{EndEvent, Ending, EpochEvent, EvaluationEvent, Learner, Observer, StepEvent, TrainData, Trainer, with_class_weights};
+
+/// Passes everything on, and keeps the report of the best evaluation: it was made of the very weights that are kept as the best.
+struct Watched<'a> {
+    observer: &'a mut dyn TransferObserver,
+    best: Option<Report>,
+}
+
+impl Observer for Watched<'_> {
+    fn step(&mut self, event: &StepEvent) -> Result<()> {
+        self.observer.step(event)
+    }
+
+    fn evaluating(&mut self, done: usize, total: usize) {
+        self.observer.evaluating(done, total);
+    }
+
+    fn evaluation(&mut self, event: &EvaluationEvent) -> Result<()> {
+        if event.best {
+            self.best = Some(event.report.clone());
+        }
+        self.observer.evaluation(event)
+    }
+
+    fn epoch(&mut self, event: &EpochEvent) -> Result<()> {
+        self.observer.epoch(event)
+    }
+
+    fn end(&mut self, event: &EndEvent) -> Result<()> {
+        self.observer.end(event)
+    }
+}
 
 impl FineTune {
     /// The model with its body trained too, if there is time for it.
@@ -34,6 +66,7 @@ impl FineTune {
         let model = if self.batch_statistics { model } else { freeze_statistics(model) };
         let steps = (data.train().len() / self.batch_size.max(1)).max(1) as u64;
         let (epochs, step) = match self.epochs {
+            _ if self.stop.is_requested() => (0, None),
             Epochs::Fixed(epochs) => (epochs, None),
             Epochs::Within { time, .. } if time.is_zero() => (0, None),
             Epochs::Within { time, most } => {
@@ -62,14 +95,19 @@ impl FineTune {
             Some(folder) => trainer.with_checkpoints(CheckpointStore::open(folder, recipe.checkpoints.keep_last)?)?,
             None => trainer,
         };
-        let outcome = trainer.fit(observer)?;
+        let mut watched = Watched { observer, best: None };
+        let outcome = trainer.fit(&mut watched)?;
+        let best_report = watched.best;
         let epochs = outcome.step / steps;
         let last = outcome.report.as_ref().and_then(|report| report.top(1));
         let (tuned, report) = match (outcome.best_weights()?, outcome.report) {
             // The last weights are not the best ones.
             (Some(weights), report) if report.is_none() || last < outcome.best => {
                 let best = load_state_dict(&outcome.model, &weights)?;
-                let report = self.examine(&best, data.validation().clone(), recipe, device, observer)?.report;
+                let report = match best_report {
+                    Some(report) => report,
+                    None => self.examine(&best, data.validation().clone(), recipe, device, observer)?.report,
+                };
                 (best, report)
             }
             (_, Some(report)) => (outcome.model, report),
@@ -88,6 +126,9 @@ impl FineTune {
         let mut fastest = Duration::MAX;
         for (number, batch) in loader.epoch(0).take(3).enumerate() {
             let batch = batch?;
+            if self.stop.is_requested() {
+                break;
+            }
             if batch.is_empty() {
                 continue;
             }

@@ -21,7 +21,7 @@ use super::{Extraction, Features, Probe, body_digest, knn_accuracy};
 use crate::loss::{ClassWeights, Loss, LossConfig, WeightRule};
 use crate::metrics::Report;
 use crate::optimizer::{AdamW, OptimizerConfig};
-use crate::predictions::Examination;
+use crate::predictions::{Examination, Predictions};
 use crate::recipe::{Best, EarlyStopping, OptimizerSection, Recipe, ScheduleSection};
 use crate::schedule::{Curve, OneCycle, ScheduleConfig};
 use crate::trainer::{Ending, Evaluator, StopFlag, TrainData, with_class_weights};
@@ -98,7 +98,7 @@ pub struct FineTune {
     pub cache: Option<PathBuf>,
     /// Where checkpoints of the body's training go; without it only its last weights count.
     pub checkpoints: Option<PathBuf>,
-    /// Ends the training at the next step; the best so far is the result.
+    /// Ends whatever is going on at its next step; the best so far is the result, without an examination of every picture.
     pub stop: StopFlag,
 }
 
@@ -208,7 +208,7 @@ impl FineTune {
 
         let (train, validation, mut bad) = self.features(&model, &recipe, &data, &device, observer)?;
         observer.phase(&Phase::Baselines)?;
-        let probe = Probe::fit(&train, &validation, classes.len(), weights, &device)?;
+        let probe = Probe::fit_until(&train, &validation, classes.len(), weights, &device, &self.stop)?;
         let baselines = Baselines { knn: knn_accuracy(&train, &validation, classes.len(), NEIGHBOURS, &device)?, probe: probe.accuracy };
         observer.baselines(&baselines);
 
@@ -225,15 +225,24 @@ impl FineTune {
         }
         let validation_report = phases.iter().find(|phase| phase.name == chosen).map(|phase| phase.report.clone());
         let validation_report = validation_report.unwrap_or_else(|| phases[0].report.clone());
-        let test = test.filter(|_| !interrupted);
-        let (examination, examined) = match test {
+        let (examined, found) = match test {
+            // Whoever stops a run does not wait for its evidence.
+            _ if interrupted => ("validation set", Err(TrainError::Interrupted.into())),
             Some(test) => {
                 observer.phase(&Phase::Test)?;
-                (self.examine(&model, test, &recipe, &device, observer)?, "test set")
+                ("test set", self.examine(&model, test, &recipe, &device, observer))
             }
             // The features are those of this very body: nothing has to be computed again.
-            None if chosen == "head" => (examine_features(&model, &validation, data.validation(), &device)?, "validation set"),
-            None => (self.examine(&model, data.validation().clone(), &recipe, &device, observer)?, "validation set"),
+            None if chosen == "head" => ("validation set", examine_features(&model, &validation, data.validation(), &device)),
+            None => ("validation set", self.examine(&model, data.validation().clone(), &recipe, &device, observer)),
+        };
+        let (examined, examination) = match found {
+            Err(Error::Train(TrainError::Interrupted)) => {
+                interrupted = true;
+                let predictions = Predictions::new(data.validation().clone(), 1);
+                ("validation set", Examination { report: validation_report.clone(), predictions, features: None, bad: Vec::new() })
+            }
+            found => (examined, found?),
         };
         let test = (examined == "test set").then(|| examination.report.clone());
         if test.is_some() {
@@ -325,7 +334,7 @@ impl FineTune {
         recipe.train.batch_size = 64;
         let training = HeadTraining { recipe, patience: u64::from(self.patience) + 2 };
         let mut epochs = 0;
-        let (trained, report) = training.run(model.clone(), (train, validation), device, &mut |epoch| {
+        let (trained, report) = training.run_until(model.clone(), (train, validation), device, &self.stop, &mut |epoch| {
             epochs = epoch.epoch + 1;
             observer.head_epoch(epoch);
         })?;
@@ -362,7 +371,7 @@ impl FineTune {
             precision: recipe.train.precision,
         };
         let model = Compiled::new(model.clone(), device)?;
-        evaluator.examine(&model, device, MAPPED, &mut |done| observer.evaluating(done, total))
+        evaluator.examine_until(&model, device, MAPPED, &self.stop, &mut |done| observer.evaluating(done, total))
     }
 
     fn bundle(

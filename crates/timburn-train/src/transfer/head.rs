@@ -2,6 +2,7 @@
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor, TensorData};
+use timburn_core::error::TrainError;
 use timburn_core::seed::Draws;
 use timburn_core::{Error, Result};
 use timburn_data::DynDataset;
@@ -15,7 +16,7 @@ use crate::metrics::{Metrics, Report};
 use crate::predictions::{Examination, Predictions};
 use crate::recipe::Recipe;
 use crate::tensors::host;
-use crate::trainer::Learner;
+use crate::trainer::{Learner, StopFlag};
 
 /// Seeds of the order and the views.
 const ORDER: u64 = 11;
@@ -99,6 +100,21 @@ impl HeadTraining {
         device: &Device,
         progress: &mut dyn FnMut(&HeadEpoch),
     ) -> Result<(M, Report)> {
+        self.run_until(model, (train, validation), device, &StopFlag::default(), progress)
+    }
+
+    /// [`run`](Self::run), ended at the next step when `stop` asks for it: the best epoch so far is the result.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`TrainError::Interrupted`] before the first epoch was over.
+    pub fn run_until<M: ImageModel + ModuleDisplay>(
+        &self,
+        model: M,
+        (train, validation): (&Features, &Features),
+        device: &Device,
+        stop: &StopFlag,
+        progress: &mut dyn FnMut(&HeadEpoch),
+    ) -> Result<(M, Report)> {
         let section = &self.recipe.train;
         let (classes, batch) = (model.num_classes().max(2), section.batch_size.min(train.len().max(1)));
         // A last batch of one picture would be none: its batch norms would see no variance.
@@ -109,12 +125,18 @@ impl HeadTraining {
         let on = learner.device().clone();
         let mut best: Option<(HeadOnly<M>, Report)> = None;
         let mut stalled = 0;
-        for epoch in 0..section.epochs {
+        'run: for epoch in 0..section.epochs {
             let mut order: Vec<usize> = (0..train.len()).collect();
             Draws::new(section.seed, &[ORDER, epoch]).shuffle(&mut order);
             let view = (epoch % train.views() as u64) as usize;
             let (mut loss, mut seen) = (0.0, 0);
             for chosen in order.chunks(batch).filter(|chosen| chosen.len() >= least) {
+                if stop.is_requested() {
+                    if best.is_none() {
+                        return Err(TrainError::Interrupted.into());
+                    }
+                    break 'run;
+                }
                 let labels: Vec<usize> = chosen.iter().filter_map(|&position| train.labels().get(position).copied()).collect();
                 let values = train.rows(view, chosen.iter().copied())?;
                 let images = Tensor::from_data(TensorData::new(values, [chosen.len(), train.width(), 1, 1]), &on);

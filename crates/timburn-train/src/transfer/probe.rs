@@ -3,10 +3,12 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use timburn_core::Result;
+use timburn_core::error::TrainError;
 
 use super::Features;
 use super::lbfgs::minimize;
 use crate::tensors::host;
+use crate::trainer::StopFlag;
 
 /// Most pictures and views that a probe is fitted to; of more, every k-th.
 const MOST: usize = 20_000;
@@ -38,6 +40,21 @@ impl Probe {
     /// # Errors
     /// Those of reading features; [`Error::Device`](timburn_core::Error::Device).
     pub fn fit(train: &Features, validation: &Features, classes: usize, class_weights: &[f32], device: &Device) -> Result<Self> {
+        Self::fit_until(train, validation, classes, class_weights, device, &StopFlag::default())
+    }
+
+    /// [`fit`](Self::fit), given up between two evaluations of the loss when `stop` asks for it.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit); [`TrainError::Interrupted`].
+    pub fn fit_until(
+        train: &Features,
+        validation: &Features,
+        classes: usize,
+        class_weights: &[f32],
+        device: &Device,
+        stop: &StopFlag,
+    ) -> Result<Self> {
         let step = (train.len() * train.views()).div_ceil(MOST).max(1);
         let width = train.width();
         let (mut labels, mut rows) = (Vec::new(), Vec::new());
@@ -61,7 +78,12 @@ impl Probe {
         let mut best: Option<Self> = None;
         let mut parameters = vec![0.0; (width + 1) * classes];
         for penalty in PENALTIES {
-            parameters = minimize(parameters, ITERATIONS, 1e-5, |x| problem.evaluate(x, width, classes, penalty))?;
+            parameters = minimize(parameters, ITERATIONS, 1e-5, |x| {
+                if stop.is_requested() {
+                    return Err(TrainError::Interrupted.into());
+                }
+                problem.evaluate(x, width, classes, penalty)
+            })?;
             let (weight, bias) = tensors(&parameters, width, classes, device);
             // Back to features as they are: (f - mean) · scale · w + b.
             let weight = weight * scale.clone().reshape([width, 1]);

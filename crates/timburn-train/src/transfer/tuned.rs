@@ -33,7 +33,8 @@ pub struct FineTuned {
     pub data: TrainData,
     /// How the body was trained.
     pub recipe: Recipe,
-    /// What the chosen model said of every picture of the test set, or of the validation set where there is none.
+    /// What the chosen model said of every picture of the test set, or of the validation set where there is none. Of a run that was stopped,
+    /// the validation set's report alone.
     pub examination: Examination,
     /// Which of the two: `test set` or `validation set`.
     pub examined: &'static str,

@@ -137,6 +137,25 @@ fn every_step_of_twelve() {
 }
 
 #[test]
+fn in_the_middle_of_every_evaluation() {
+    let _alone = alone();
+    let recipe = recipe(16, &ALL.replace("[evaluation]\n", "[evaluation]\n    batch_size = 5\n"));
+    let (whole, mut expected_log) = (tempfile::tempdir().unwrap(), Vec::new());
+    let (_, expected) = run(&recipe, whole.path(), None, &mut expected_log);
+    for at in 0..6 {
+        let parts = tempfile::tempdir().unwrap();
+        let mut watch = Watch { stop_in: Some(at), ..Watch::default() };
+        let outcome = fit(&recipe, model(&recipe), &data(), Some(parts.path()), &mut watch).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((outcome.ending, watch.evaluations.len()), (Ending::Interrupted, at), "evaluation {at} was not given up");
+        let mut log = watch.log;
+        let (ending, found) = run(&recipe, parts.path(), None, &mut log);
+        assert_eq!(ending, Ending::Finished);
+        assert_eq!(log, expected_log, "stopped in evaluation {at}");
+        assert!(found == expected, "stopped in evaluation {at}: the model differs");
+    }
+}
+
+#[test]
 fn half_precision_with_its_loss_scale() {
     let _alone = alone();
     let text = ALL

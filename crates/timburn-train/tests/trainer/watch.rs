@@ -9,6 +9,8 @@ pub(crate) struct Watch {
     pub(crate) flag: StopFlag,
     /// Asks for a stop after this step.
     pub(crate) stop_after: Option<u64>,
+    /// Asks for a stop in the middle of the evaluation after so many.
+    pub(crate) stop_in: Option<usize>,
     pub(crate) steps: Vec<StepEvent>,
     pub(crate) evaluations: Vec<EvaluationEvent>,
     pub(crate) epochs: Vec<EpochEvent>,
@@ -32,6 +34,12 @@ impl Observer for Watch {
             self.flag.request();
         }
         Ok(())
+    }
+
+    fn evaluating(&mut self, _done: usize, _total: usize) {
+        if self.stop_in == Some(self.evaluations.len()) {
+            self.flag.request();
+        }
     }
 
     fn evaluation(&mut self, event: &EvaluationEvent) -> Result<()> {

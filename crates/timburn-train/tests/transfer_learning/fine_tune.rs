@@ -7,9 +7,10 @@ use timburn_core::error::TrainError;
 use timburn_core::{Classes, Error, Result};
 use timburn_data::{Dataset, Splits};
 use timburn_infer::Predictor;
+use timburn_models::blocks::head::Mlp;
 use timburn_models::{Head, ImageModel, ModelOptions};
 use timburn_train::trainer::StepEvent;
-use timburn_train::transfer::{Baselines, Epochs, FineTune, FineTuned, Phase, TransferObserver};
+use timburn_train::transfer::{Baselines, Epochs, FineTune, FineTuned, HeadEpoch, Phase, TransferObserver};
 use timburn_train::{Observer, StopFlag};
 use timburn_weights::{Bundle, Card, ModelSpec};
 
@@ -52,6 +53,7 @@ struct Watch {
     stop: StopFlag,
     at_extracted: usize,
     at_step: u64,
+    at_head_epoch: u64,
 }
 
 impl Observer for Watch {
@@ -72,6 +74,11 @@ impl TransferObserver for Watch {
     fn extracted(&mut self, passes: usize) {
         self.extracted += passes;
         if self.at_extracted > 0 && self.extracted >= self.at_extracted {
+            self.stop.request();
+        }
+    }
+    fn head_epoch(&mut self, epoch: &HeadEpoch) {
+        if epoch.epoch + 1 == self.at_head_epoch {
             self.stop.request();
         }
     }
@@ -234,11 +241,18 @@ fn a_stop_is_heard_in_every_phase() {
     assert!(matches!(watched(&job(1), &mut watch), Err(Error::Train(TrainError::Interrupted))));
     assert_eq!((watch.phases.len(), watch.extracted < 30), (1, true));
 
-    // After them: the head is trained, which takes seconds, the body is not.
+    // After them, before a head was fitted: still nothing.
     let mut watch = Watch { at_extracted: 30, ..Watch::default() };
-    let tuned = watched(&job(5), &mut watch).unwrap();
+    assert!(matches!(watched(&job(5), &mut watch), Err(Error::Train(TrainError::Interrupted))));
+    assert_eq!((watch.phases.last(), watch.steps), (Some(&Phase::Baselines), 0));
+
+    // In the head's training: its best epoch so far is the result, the body is not trained.
+    let mut watch = Watch { at_head_epoch: 2, ..Watch::default() };
+    let mlp = Head::Mlp(Mlp { widths: vec![8], ..Mlp::default() });
+    let tuned = watched(&FineTune { head: mlp, ..job(5) }, &mut watch).unwrap();
     assert!(tuned.interrupted && tuned.test.is_none() && watch.steps == 0);
-    assert_eq!(tuned.validation.top(1), Some(1.0));
+    assert_eq!((tuned.chosen, tuned.phases.len(), tuned.phases[0].epochs), ("head", 1, 2));
+    assert_eq!((tuned.examination.report.samples, tuned.examination.predictions.len()), (10, 0));
     assert!(matches!(&watch.phases[..], [.., Phase::NoBody { reason }] if reason.contains("stop")), "{:?}", watch.phases);
 
     // In the body: what there is is the result.

@@ -4,10 +4,10 @@ use timburn_core::Error;
 use timburn_core::error::TrainError;
 use timburn_models::blocks::head::Mlp;
 use timburn_models::{Head, Model, ModelOptions};
-use timburn_train::Recipe;
 use timburn_train::optimizer::{AdamW, OptimizerConfig};
 use timburn_train::recipe::OptimizerSection;
 use timburn_train::transfer::{HeadEpoch, HeadTraining, score};
+use timburn_train::{Recipe, StopFlag};
 
 use crate::common::unit;
 use crate::{alone, body, clouds, device, features, model_bits, pretrained};
@@ -88,6 +88,33 @@ fn a_worse_end_is_not_the_result_and_patience_ends_it() {
     assert_eq!(early.len(), best + 3, "{epochs:?}");
     assert_eq!(early, epochs[..best + 3]);
     assert_eq!(shortened, whole);
+}
+
+#[test]
+fn a_stop_ends_it_within_a_step_and_keeps_the_best_epoch() {
+    let _alone = alone();
+    let (train, validation) = (clouds("stop", 64, &labels(48), 1), clouds("stop validation", 64, &labels(24), 1));
+    let start = model(Head::Linear);
+    let run = |after: u64| {
+        let stop = StopFlag::default();
+        if after == 0 {
+            stop.request();
+        }
+        let mut epochs = Vec::new();
+        let trained = training(50, 1e-3).run_until(start.clone(), (&train, &validation), &device(), &stop, &mut |epoch| {
+            epochs.push(epoch.report.loss.unwrap());
+            if epochs.len() as u64 == after {
+                stop.request();
+            }
+        });
+        (epochs, trained)
+    };
+    let (epochs, nothing) = run(0);
+    assert!(epochs.is_empty() && matches!(nothing, Err(Error::Train(TrainError::Interrupted))));
+    let (epochs, kept) = run(2);
+    let (_, report) = kept.unwrap();
+    assert_eq!(epochs.len(), 2);
+    assert_eq!(report.loss, epochs.iter().copied().min_by(f64::total_cmp));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use burn::tensor::{Tensor, TensorData};
 use timburn_core::Error;
+use timburn_core::error::TrainError;
 use timburn_models::{Head, ImageModel, ModelOptions};
+use timburn_train::StopFlag;
 use timburn_train::transfer::{Features, Probe, knn_accuracy, score, with_probe};
 
 use crate::common::{floats, golden, host, relative_error, unit};
@@ -33,6 +35,16 @@ fn logits(probe: &Probe, rows: &[f32]) -> Vec<f64> {
         products.sum::<f64>() + f64::from(probe.bias[class])
     };
     rows.chunks(width).flat_map(|row| (0..classes).map(|class| logit(row, class)).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn a_stop_ends_the_fit() {
+    let (train, validation) = (made_up("train", 90), made_up("validation", 60));
+    let stop = StopFlag::default();
+    let fit = || Probe::fit_until(&train, &validation, 3, &[], &device(), &stop);
+    assert_eq!(fit().unwrap(), Probe::fit(&train, &validation, 3, &[], &device()).unwrap());
+    stop.request();
+    assert!(matches!(fit(), Err(Error::Train(TrainError::Interrupted))));
 }
 
 #[test]

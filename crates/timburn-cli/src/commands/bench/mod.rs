@@ -6,8 +6,6 @@ mod work;
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
@@ -22,7 +20,7 @@ use self::cell::{Cell, Kind, PRECISIONS, STEMS};
 use self::child::{Fault, Turns};
 use self::show::{Measured, Results, Row};
 use self::turns::Message;
-use super::train::listen;
+use crate::interrupt::Interrupt;
 use crate::output;
 
 /// Runs of which a layer's least time is told.
@@ -120,8 +118,7 @@ impl Bench {
             results.plan(&cells, self.json)?;
             return Ok(0);
         }
-        let (stop, signal) = (StopFlag::default(), Arc::new(AtomicUsize::new(0)));
-        listen(&stop, &signal)?;
+        let interrupt = Interrupt::listen()?;
         if !self.json {
             results.head()?;
         }
@@ -132,7 +129,7 @@ impl Bench {
         };
         for cell in &cells {
             bar.set_message(format!("{} {} {}x{} on {}", cell.model, cell.work, cell.batch, cell.size, cell.device));
-            let outcome = match self.measure(cell, &stop) {
+            let outcome = match self.measure(cell, &interrupt.stop) {
                 Ok(measured) => Ok(measured),
                 Err(Fault::Failed(why)) => Err(why),
                 Err(Fault::Interrupted) => {
@@ -152,10 +149,8 @@ impl Bench {
             results.answer = show::answer(&results.rows, compiled().len());
         }
         results.finish(self.json, self.output.as_deref())?;
-        Ok(match (results.interrupted, signal.load(Ordering::Relaxed)) {
-            // A child may have been told and this process not.
-            (true, 0) => 130,
-            (true, signal) => 128 + signal as u8,
+        Ok(match results.interrupted {
+            true => interrupt.code(),
             _ if results.rows.iter().all(|row| row.error.is_some()) => 1,
             _ => 0,
         })

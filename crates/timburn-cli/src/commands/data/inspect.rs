@@ -27,8 +27,9 @@ Examples:
   timburn data inspect flowers/ --json | jq .train.bad")]
 pub(crate) struct Inspect {
     /// The data set
+    #[arg(value_name = "DATA")]
     path: PathBuf,
-    /// Draw a contact sheet of the training set
+    /// Draw a contact sheet of the training set, replaced if it is there
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
     /// Threads that decode [default: one per CPU]
@@ -37,6 +38,9 @@ pub(crate) struct Inspect {
     /// Print JSON: {"train": {...}, "validation": {...}, "test": {...}}
     #[arg(long)]
     json: bool,
+    /// No bar
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 impl Inspect {
@@ -45,7 +49,11 @@ impl Inspect {
         let parts = parts(&splits);
         let total: usize = parts.iter().map(|(_, part)| part.len()).sum();
         let threads = self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-        let bar = output::bar(total as u64, "{bar:30} {pos}/{len} pictures, {rate}, {eta} left");
+        let bar = if self.quiet {
+            indicatif::ProgressBar::hidden()
+        } else {
+            output::bar(total as u64, "{bar:30} {pos}/{len} pictures, {rate}, {eta} left")
+        };
         // Evaluation and training differ in what they do with EXIF; what can be decoded does not depend on it.
         let options = DecodeOptions { apply_orientation: false, ..DecodeOptions::default() };
         let found: Vec<(&str, Inspection)> =

@@ -12,9 +12,14 @@ use timburn_data::{DynDataset, Splits};
 
 /// Look at data sets, check them, pack them.
 ///
-/// PATH is a data set in any of the layouts that training takes: class folders (also below train/, validation/, test/), CIFAR-10/100
+/// DATA is a data set in any of the layouts that training takes: class folders (also below train/, validation/, test/), CIFAR-10/100
 /// (binary, Python, .tar.gz), MNIST's IDX files, ImageNet (folders or flat with a label list), CSV or TSV of path and label, tar shards.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  timburn data inspect flowers/
+  timburn data pack photos/ packed/ --size 256
+  timburn data fetch cifar10")]
 pub(crate) struct Data {
     #[command(subcommand)]
     verb: Verb,

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 use timburn_core::seed::Draws;
 use timburn_core::{Error, Result};
 use timburn_data::picture::{ContactSheet, Tile, contact_sheet, write_png};
@@ -36,12 +37,15 @@ pub(crate) struct Preview {
     /// How many times
     #[arg(long, default_value_t = 15, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=400))]
     count: u16,
-    /// Seed of the random draws
+    /// Decides the random draws
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Where to
+    /// The picture to write, replaced if it is there
     #[arg(long, short, default_value = "preview.png", value_name = "PNG")]
     output: PathBuf,
+    /// Print JSON: {"file", "augmentations", "count", "seed"}
+    #[arg(long)]
+    json: bool,
 }
 
 impl Preview {
@@ -62,6 +66,10 @@ impl Preview {
         let tiles: Vec<Tile> = [original].into_iter().chain(views).collect();
         let layout = ContactSheet { title: format!("{name} under {source}, seed {}", self.seed), columns: 8, tile: 160 };
         write_png(&contact_sheet(&tiles, &layout), &self.output)?;
+        if self.json {
+            output::json(&json!({ "file": self.output, "augmentations": source, "count": self.count, "seed": self.seed }))?;
+            return Ok(0);
+        }
         output::results(|out| writeln!(out, "{}", self.output.display()))?;
         Ok(0)
     }

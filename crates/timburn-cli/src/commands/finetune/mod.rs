@@ -1,16 +1,15 @@
+mod plan;
 mod report;
 mod screen;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use timburn_core::error::TrainError;
 use timburn_core::{Error, Result, device_name, open_device};
-use timburn_data::{Dataset, Splits};
+use timburn_data::Dataset;
 use timburn_models::Head;
 use timburn_train::run::{Environment, Overwrite};
 use timburn_train::transfer::{Epochs, FineTune, FineTuned, PhaseReport};
@@ -18,7 +17,10 @@ use timburn_train::{Recorder, RunFolder, StopFlag};
 use timburn_weights::{HubOptions, resolve};
 
 use self::screen::Screen;
-use super::train::{discarded, listen, unused};
+use super::estimate::check_place;
+use super::eval::summary;
+use super::train::{discarded, unused};
+use crate::interrupt::Interrupt;
 use crate::output::{self, DownloadBar};
 
 /// Make a classifier of a folder of pictures.
@@ -29,11 +31,12 @@ use crate::output::{self, DownloadBar};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  timburn finetune flowers/                                 one folder a class, or train/, val/, test/ of such
+  timburn finetune flowers/                      a folder a class, or train/, val/, test/ of such
   timburn finetune flowers/ --minutes 30 -o runs/flowers
-  timburn finetune flowers/ --head-only                     the quickest good answer
+  timburn finetune flowers/ --head-only          the quickest good answer
   timburn finetune flowers/ --model resnet50 --head fastai --epochs 5
-  timburn finetune flowers/ --per-class 10                  few-shot: what would ten pictures a class give?
+  timburn finetune flowers/ --per-class 10       what would ten pictures a class give?
+  timburn finetune flowers/ --dry-run            what would be done, and for how long?
   timburn predict rose.jpg --weights runs/finetune-flowers/model.timburn
 
 Ctrl-C ends the training and keeps the best so far (exit code 130); a second one exits at once.")]
@@ -48,40 +51,40 @@ pub(crate) struct Finetune {
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// linear, fastai, cosine, or hidden widths: 1024,512
-    #[arg(long, default_value = "linear", value_parser = parse_head)]
+    #[arg(long, value_name = "HEAD", default_value = "linear", value_parser = parse_head, help_heading = HEAD)]
     head: Head,
     /// Train the head alone
-    #[arg(long, conflicts_with_all = ["epochs", "minutes"])]
+    #[arg(long, conflicts_with_all = ["epochs", "minutes"], help_heading = NETWORK)]
     head_only: bool,
     /// Epochs in which the whole network is trained [default: as many as fit --minutes, 5 at most]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = NETWORK)]
     epochs: Option<u64>,
-    /// Time for training the whole network
-    #[arg(long, value_name = "M", default_value_t = 10.0, conflicts_with = "epochs")]
+    /// Time for training the whole network, in minutes
+    #[arg(long, value_name = "M", default_value_t = 10.0, conflicts_with = "epochs", help_heading = NETWORK)]
     minutes: f64,
     /// Leave everything up to this stage as it is (`timburn models NAME` lists the stages)
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", help_heading = NETWORK)]
     freeze: Option<String>,
     /// Views of each training picture that the head sees: 1, or more with random crops and flips
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = HEAD)]
     views: u16,
     /// Only so many training pictures of each class
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = DATA)]
     per_class: Option<u32>,
     /// Weigh rare classes up
-    #[arg(long)]
+    #[arg(long, help_heading = DATA)]
     balanced: bool,
     /// One sigmoid output instead of two, for two classes
-    #[arg(long)]
+    #[arg(long, help_heading = HEAD)]
     sigmoid: bool,
     /// Learning rate of the last layers
-    #[arg(long, value_name = "LR", default_value_t = FineTune::default().lr)]
+    #[arg(long, value_name = "LR", default_value_t = FineTune::default().lr, help_heading = NETWORK)]
     lr: f64,
     /// Pictures in a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: u16,
     /// Share of the pictures held out for validation, where the data has no validation set
-    #[arg(long, value_name = "SHARE", default_value_t = FineTune::default().validation)]
+    #[arg(long, value_name = "SHARE", default_value_t = FineTune::default().validation, help_heading = DATA)]
     validation: f64,
     /// Decides split, order, augmentation and first weights
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -89,22 +92,32 @@ pub(crate) struct Finetune {
     /// Folder of the results; must be new or empty [default: runs/finetune-NAME, runs/finetune-NAME-2, …]
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Remove the run that is in the folder; files that no run writes are never removed
+    #[arg(long, requires = "output")]
+    overwrite: bool,
     /// Keep features here, and find them here the next time
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu
-    #[arg(long, default_value = "auto")]
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
-    /// Say what would be done, do nothing
+    /// Check everything, say what would be done and how long it takes, write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Print an event a line as JSON
+    /// Print the outcome as JSON: {"run", "model", "report", "chosen", "validation", "test", "baselines", "phases"}
     #[arg(long)]
     json: bool,
+    /// Print every event as a line of JSON, the outcome last
+    #[arg(long, conflicts_with = "json")]
+    events: bool,
     /// No bars, only the result
     #[arg(long, short)]
     quiet: bool,
 }
+
+const DATA: &str = "Data";
+const HEAD: &str = "Head";
+const NETWORK: &str = "Training of the whole network";
 
 fn parse_head(text: &str) -> std::result::Result<Head, String> {
     let widths: std::result::Result<Vec<usize>, _> = text.split(',').map(|width| width.trim().parse()).collect();
@@ -121,7 +134,7 @@ fn parse_head(text: &str) -> std::result::Result<Head, String> {
 
 impl Finetune {
     /// `timburn finetune DATA --minutes MINUTES --output OUTPUT`.
-    pub(super) fn of(data: PathBuf, output: PathBuf, minutes: f64, device: String, quiet: bool) -> Self {
+    pub(super) fn of(data: PathBuf, output: PathBuf, minutes: f64, device: String, quiet: bool, json: bool) -> Self {
         let defaults = FineTune::default();
         Self {
             data,
@@ -141,40 +154,54 @@ impl Finetune {
             validation: defaults.validation,
             seed: 0,
             output: Some(output),
+            overwrite: false,
             cache: None,
             device,
             dry_run: false,
-            json: false,
+            json,
+            events: false,
             quiet,
         }
     }
 
     pub(crate) fn run(&self) -> Result<u8> {
+        let (code, outcome) = self.outcome(&mut Interrupt::listen)?;
+        if let Some(value) = outcome.filter(|_| self.json || self.dry_run) {
+            output::json(&value)?;
+        }
+        Ok(code)
+    }
+
+    /// Does it; the exit code, and the outcome as `--json` prints it. From `listen` on, signals end it between two steps.
+    pub(super) fn outcome(&self, listen: &mut dyn FnMut() -> Result<Interrupt>) -> Result<(u8, Option<Value>)> {
         let splits = timburn_data::open(&self.data)?;
         let device = open_device(&self.device)?;
-        let progress = DownloadBar::default();
+        let progress = DownloadBar::new(self.quiet);
         let bundle = resolve(self.model.as_deref(), self.weights.as_deref(), &HubOptions::from_env(), &progress)?;
         progress.clear();
-        let (stop, signal) = (StopFlag::default(), Arc::new(AtomicUsize::new(0)));
-        let mut job = self.job(stop.clone())?;
         let outputs = if self.sigmoid { 1 } else { splits.classes().len() };
-        let recipe = job.recipe(&bundle.preprocessing, outputs)?;
+        let recipe = self.job(StopFlag::default())?.recipe(&bundle.preprocessing, outputs)?;
         if self.sigmoid && splits.classes().len() != 2 {
             let expected = "two classes".into();
             return Err(Error::Argument { name: "--sigmoid", value: format!("{} classes", splits.classes().len()), expected });
         }
-        if self.dry_run {
-            return self.describe(&splits, bundle.card.name.as_deref().unwrap_or(&bundle.model.architecture));
-        }
-
         let name = self.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let path = self.output.clone().unwrap_or_else(|| unused(&format!("finetune-{name}")));
+        let overwrite = if self.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
+        // Before all the work, not after it.
+        RunFolder::check(&path, overwrite)?;
+        check_place(&path)?;
+        if self.dry_run {
+            return Ok((0, self.describe(&bundle, &splits, outputs, &path, &device)?));
+        }
+
         let environment = Environment::collect(&device_name(&device));
         // Before the folder: who interrupts from here on leaves none.
-        listen(&stop, &signal)?;
-        let folder = RunFolder::create(&path, Overwrite::Refuse, &recipe.to_toml()?, &environment)?;
+        let interrupt = listen()?;
+        let mut job = self.job(interrupt.stop.clone())?;
+        let folder = RunFolder::create(&path, overwrite, &recipe.to_toml()?, &environment)?;
         job.checkpoints = Some(folder.checkpoints());
-        let screen = Screen::new(self.json, self.quiet);
+        let screen = Screen::new(self.events, self.is_quiet());
         screen.note(&format!("{}: {} pictures of {} classes", self.data.display(), splits.train.len(), splits.classes().len()));
         let mut watch = (Recorder::new(folder, splits.classes().clone(), None)?, screen);
         let tuned = job.fit_observed(&bundle, splits, &device, &mut watch);
@@ -185,7 +212,9 @@ impl Finetune {
                 return match error {
                     Error::Train(TrainError::Interrupted) => {
                         watch.1.note(&error.to_string());
-                        Ok(128 + signal.load(Ordering::Relaxed) as u8)
+                        let value = json!({ "run": null, "interrupted": true });
+                        self.event(&value)?;
+                        Ok((interrupt.code(), Some(value)))
                     }
                     error => Err(error),
                 };
@@ -198,12 +227,20 @@ impl Finetune {
         }
         let file = path.join("model.timburn");
         tuned.save(&file)?;
-        if tuned.interrupted {
+        let page = if tuned.interrupted {
             watch.1.note("stopped: the best so far is the result, without a report");
-        }
-        let page = if tuned.interrupted { None } else { Some(self.report(&tuned, watch.0.folder(), &environment, &device, &file)?) };
-        self.tell(&tuned, &file, page.as_deref())?;
-        Ok(if tuned.interrupted { 128 + signal.load(Ordering::Relaxed) as u8 } else { 0 })
+            None
+        } else {
+            Some(self.report(&tuned, watch.0.folder(), &environment, &device, &file)?)
+        };
+        let value = self.value(&tuned, &path, &file, page.as_deref());
+        self.tell(&tuned, &value, &file, page.as_deref())?;
+        Ok((if tuned.interrupted { interrupt.code() } else { 0 }, Some(value)))
+    }
+
+    /// Whether stderr is for errors and warnings alone.
+    fn is_quiet(&self) -> bool {
+        self.quiet || self.json || self.events
     }
 
     fn job(&self, stop: StopFlag) -> Result<FineTune> {
@@ -229,36 +266,34 @@ impl Finetune {
         })
     }
 
-    fn describe(&self, splits: &Splits, model: &str) -> Result<u8> {
-        output::results(|out| {
-            writeln!(out, "{} training pictures of {} classes", splits.train.len(), splits.classes().len())?;
-            match (&splits.validation, &splits.test) {
-                (Some(validation), _) => writeln!(out, "{} validation pictures", validation.len())?,
-                (None, _) => writeln!(out, "no validation set: {:.0} % of the training pictures are held out", 100.0 * self.validation)?,
-            }
-            if let Some(test) = &splits.test {
-                writeln!(out, "{} test pictures, for the final score alone", test.len())?;
-            }
-            writeln!(out, "body {model}, head {}", named(&self.head))
-        })?;
-        Ok(0)
+    /// The outcome for programs; shares in `[0, 1]`.
+    fn value(&self, tuned: &FineTuned, run: &Path, file: &Path, page: Option<&Path>) -> Value {
+        let phase = |phase: &PhaseReport| json!({ "name": phase.name, "epochs": phase.epochs, "seconds": phase.time.as_secs_f64(), "top1": phase.report.top(1), "loss": phase.report.loss });
+        json!({
+            "run": run, "model": file, "report": page, "chosen": tuned.chosen, "interrupted": tuned.interrupted, "bad": tuned.bad.len(),
+            "validation": summary(&tuned.validation), "test": tuned.test.as_ref().map(summary),
+            "baselines": { "knn": tuned.baselines.knn, "probe": tuned.baselines.probe },
+            "phases": tuned.phases.iter().map(phase).collect::<Vec<_>>(),
+        })
     }
 
-    fn tell(&self, tuned: &FineTuned, file: &Path, page: Option<&Path>) -> Result<()> {
-        let top1 = |report: &timburn_train::Report| report.top(1).map(|share| 100.0 * share);
-        if self.json {
-            // Shares, as in every other line of JSON.
-            let top1 = |report: &timburn_train::Report| report.top(1);
-            let phase = |phase: &PhaseReport| json!({ "name": phase.name, "epochs": phase.epochs, "seconds": phase.time.as_secs_f64(), "top1": top1(&phase.report), "loss": phase.report.loss });
-            let value = json!({
-                "event": "end", "model": file, "report": page, "chosen": tuned.chosen, "interrupted": tuned.interrupted,
-                "bad": tuned.bad.len(),
-                "validation_top1": top1(&tuned.validation), "test_top1": tuned.test.as_ref().and_then(top1),
-                "knn_top1": tuned.baselines.knn, "probe_top1": tuned.baselines.probe,
-                "phases": tuned.phases.iter().map(phase).collect::<Vec<_>>(),
-            });
-            return output::results(|out| writeln!(out, "{value}"));
+    /// The last line of `--events`.
+    fn event(&self, value: &Value) -> Result<()> {
+        if !self.events {
+            return Ok(());
         }
+        let mut line = json!({ "event": "outcome" });
+        if let (Some(line), Some(value)) = (line.as_object_mut(), value.as_object()) {
+            line.extend(value.clone());
+        }
+        output::json(&line)
+    }
+
+    fn tell(&self, tuned: &FineTuned, value: &Value, file: &Path, page: Option<&Path>) -> Result<()> {
+        if self.events || self.json {
+            return self.event(value);
+        }
+        let top1 = |report: &timburn_train::Report| report.top(1).map(|share| 100.0 * share);
         output::results(|out| {
             if let Some(score) = top1(&tuned.validation) {
                 writeln!(out, "validation  {score:.2} % of {} pictures ({})", tuned.validation.samples, said(tuned.chosen))?;

@@ -58,11 +58,11 @@ impl TransferObserver for Screen {
             Phase::Baselines => {
                 self.note(&format!("features    {:.1} s", self.started.elapsed().as_secs_f64()));
                 self.bar(0, "baselines: nearest neighbours, logistic regression");
-                Ok(())
+                self.event(&json!({ "event": "baselines" }))
             }
             Phase::Head => {
                 self.bar(0, "head {msg}");
-                Ok(())
+                self.event(&json!({ "event": "head" }))
             }
             Phase::Body { epochs, steps, step } => {
                 self.epochs = *epochs;
