@@ -31,14 +31,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Accepts connections until the task is aborted.
 pub(super) async fn accept(listener: Listener, app: Arc<App>, router: Router, ending: watch::Receiver<bool>) {
     for number in 0.. {
-        let socket = match listener.accept().await {
-            Ok(socket) => socket,
-            Err(_) => {
-                app.metrics.rejected("accept");
-                app.connections.make_room();
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
+        let Ok(socket) = listener.accept().await else {
+            app.metrics.rejected("accept");
+            app.connections.make_room();
+            tokio::time::sleep(PAUSE).await;
+            continue;
         };
         match app.connections.admit(number) {
             Some(place) => {

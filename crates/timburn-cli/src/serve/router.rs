@@ -167,21 +167,23 @@ async fn classify_batch(State(app): Shared, query: Asked, request: Request) -> A
     let mut tasks = JoinSet::new();
     let mut outcomes: Vec<Result<Labelled, ApiError>> = Vec::new();
     for (index, picture) in pictures.into_iter().enumerate() {
-        outcomes.push(Err(ApiError::internal()));
         match picture {
             Ok(bytes) => {
                 let (app, model, share) = (Arc::clone(&app), Arc::clone(&model), Arc::clone(&share));
+                outcomes.push(Err(ApiError::internal()));
                 tasks.spawn(async move { (index, app.pipeline.classify(&model, bytes, share).await) });
             }
-            Err(error) => outcomes[index] = Err(error),
+            Err(error) => outcomes.push(Err(error)),
         }
     }
     drop(share);
     let finish = async {
         while let Some(done) = tasks.join_next().await {
             // A task that panicked leaves the fault of the server that is there already.
-            if let Ok((index, outcome)) = done {
-                outcomes[index] = outcome;
+            if let Ok((index, outcome)) = done
+                && let Some(slot) = outcomes.get_mut(index)
+            {
+                *slot = outcome;
             }
         }
         Ok(outcomes)
