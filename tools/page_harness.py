@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CAT = ROOT / "crates/timburn-data/assets/chelsea.jpg"
 COFFEE = ROOT / "crates/timburn-cli/assets/examples/coffee.jpg"
 
+# Milliseconds.
+PATIENCE = 150_000
+
 failures: list[str] = []
 
 
@@ -67,6 +70,8 @@ class Visit:
         self.context.add_init_script(
             "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
         )
+        # Long, for machines that are busy with something else: what is right does not wait.
+        self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
         self.name, self.refusals, self.url, self.found = name, refusals, url, []
         self.page.on("console", lambda message: self.message(message.text, message.type))
