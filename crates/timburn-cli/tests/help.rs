@@ -14,7 +14,8 @@ fn help_has_examples_and_every_option() {
     for words in ["Examples:", "timburn predict dog.jpg --top 3", "--model", "--weights", "--device", "--top", "--batch", "--json"] {
         assert!(predict.contains(words), "{words} is missing in\n{predict}");
     }
-    for verb in ["models", "demo", "train", "find-lr", "finetune", "eval", "compare"] {
+    let verbs = ["models", "demo", "train", "find-lr", "finetune", "eval", "compare"];
+    for verb in verbs.into_iter().chain(cfg!(feature = "serve").then_some("serve")) {
         let text = help(verb);
         let (_, examples) = text.split_once("Examples:\n").unwrap_or_else(|| panic!("{verb} has no examples\n{text}"));
         assert!(examples.lines().next().expect("a line").trim_start().starts_with(&format!("timburn {verb}")), "{text}");

@@ -57,7 +57,7 @@ async fn attend(socket: Socket, place: Admitted, app: Arc<App>, router: Router, 
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(LARGEST_HEAD)
         .max_headers(MOST_HEADERS)
-        .serve_connection(TokioIo::new(Stream::new(socket)), entry);
+        .serve_connection(TokioIo::new(Stream::new(socket, Arc::clone(&place.connection))), entry);
     // One that comes while the server ends gets its refusal, and is closed then.
     let mut told = *ending.borrow_and_update();
     let outcome = loop {

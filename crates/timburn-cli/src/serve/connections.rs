@@ -5,7 +5,7 @@
 //! work, a few more are let in, for health checks only: whether the server lives must be seen most of all when it is full.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -13,6 +13,13 @@ use tokio::sync::Notify;
 
 /// Connections beyond the cap, for health checks.
 pub(super) const SPARE: usize = 32;
+
+/// Waits for a request.
+const IDLE: u8 = 0;
+/// Has a request in work.
+const BUSY: u8 = 1;
+/// Has an answer on its way: made, and not all of it with the system yet.
+const SENDING: u8 = 2;
 
 /// The table of open connections.
 #[derive(Debug)]
@@ -27,9 +34,9 @@ pub(super) struct Connections {
 pub(super) struct Connection {
     number: u64,
     /// Let in for health checks only.
-    pub(super) spare: bool,
-    /// Requests in work: 1 or 0, and 2 for a moment.
-    requests: AtomicUsize,
+    spare: bool,
+    /// [`IDLE`], [`BUSY`] or [`SENDING`].
+    state: AtomicU8,
     idle_since: Mutex<Instant>,
     /// Told to make room.
     leaving: AtomicBool,
@@ -61,7 +68,7 @@ impl Connections {
     /// A place for a new connection; none when even the spare ones are taken.
     pub(super) fn admit(self: &Arc<Self>, number: u64) -> Option<Admitted> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut staying = open.values().filter(|connection| !connection.leaving.load(Ordering::Acquire)).count();
+        let mut staying = open.values().filter(|connection| !connection.leaving.load(Ordering::SeqCst)).count();
         if staying >= self.cap && leave(&open) {
             staying -= 1;
         }
@@ -72,7 +79,7 @@ impl Connections {
         let connection = Arc::new(Connection {
             number,
             spare,
-            requests: AtomicUsize::new(0),
+            state: AtomicU8::new(IDLE),
             idle_since: Mutex::new(Instant::now()),
             leaving: AtomicBool::new(false),
             leave: Notify::new(),
@@ -100,10 +107,10 @@ impl Connections {
 }
 
 fn leave(open: &HashMap<u64, Arc<Connection>>) -> bool {
-    let idle = open.values().filter(|connection| connection.is_idle() && !connection.leaving.load(Ordering::Acquire));
+    let idle = open.values().filter(|connection| connection.is_idle() && !connection.leaving.load(Ordering::SeqCst));
     let oldest = idle.min_by_key(|connection| (connection.idle_since(), connection.number));
     if let Some(connection) = oldest {
-        connection.leaving.store(true, Ordering::Release);
+        connection.leaving.store(true, Ordering::SeqCst);
         connection.leave.notify_one();
     }
     oldest.is_some()
@@ -112,19 +119,29 @@ fn leave(open: &HashMap<u64, Arc<Connection>>) -> bool {
 impl Connection {
     /// A request has come.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
-        self.requests.fetch_add(1, Ordering::AcqRel);
+        self.state.store(BUSY, Ordering::SeqCst);
         Busy(Arc::clone(self))
     }
 
-    /// Waits until the connection is to make room.
+    /// Whether its requests are refused, health checks excepted: it is one too many, or was idle when another one needed its place.
+    pub(super) fn only_health(&self) -> bool {
+        self.spare || self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// All that was to be sent is with the system.
+    pub(super) fn flushed(&self) {
+        if self.state.load(Ordering::SeqCst) == SENDING {
+            *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            // A request that has begun meanwhile keeps it busy.
+            let _ = self.state.compare_exchange(SENDING, IDLE, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits until the connection is to make room. One to which a request came at the last moment refuses it and ends by itself.
     pub(super) async fn told_to_leave(&self) {
-        loop {
-            self.leave.notified().await;
-            // A request that came in the meantime is answered.
-            if self.is_idle() {
-                return;
-            }
-            self.leaving.store(false, Ordering::Release);
+        self.leave.notified().await;
+        if !self.is_idle() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -137,7 +154,7 @@ impl Connection {
     }
 
     fn is_idle(&self) -> bool {
-        self.requests.load(Ordering::Acquire) == 0
+        self.state.load(Ordering::SeqCst) == IDLE
     }
 
     fn idle_since(&self) -> Instant {
@@ -147,8 +164,7 @@ impl Connection {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.requests.fetch_sub(1, Ordering::AcqRel);
+        self.0.state.store(SENDING, Ordering::SeqCst);
     }
 }
 
@@ -183,6 +199,10 @@ mod tests {
         assert!(spare[0].connection.leaving.load(Ordering::Relaxed));
         drop((busy, also_busy, spare));
         assert_eq!(table.count(), 2);
+        // An answer that is not sent yet is not cut off.
+        assert!(!first.connection.is_idle());
+        first.connection.flushed();
+        assert!(first.connection.is_idle() && !third.connection.is_idle());
     }
 
     #[test]

@@ -56,7 +56,8 @@ impl Entry {
         let id = id_of(request.headers()).unwrap_or_else(|| self.app.new_id());
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let health = matches!(path.as_str(), "/livez" | "/readyz");
-        let gate = self.gate(&path, health, request.headers());
+        let only_health = self.connection.only_health();
+        let gate = self.gate(&path, health, only_health, request.headers());
         // What is refused at the gate does not hold up the end of the server.
         let working = (!health && gate.is_ok()).then(|| self.app.work.begin());
         let mut response = match gate {
@@ -79,7 +80,7 @@ impl Entry {
         if !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
-        if self.connection.spare || self.app.draining() {
+        if only_health || self.app.draining() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let (status, took) = (response.status().as_u16(), started.elapsed());
@@ -90,12 +91,12 @@ impl Entry {
     }
 
     /// Whether a request may come to the routes at all.
-    fn gate(&self, path: &str, health: bool, headers: &HeaderMap) -> Result<(), ApiError> {
+    fn gate(&self, path: &str, health: bool, only_health: bool, headers: &HeaderMap) -> Result<(), ApiError> {
         if health {
             return Ok(());
         }
         let watched = path == "/metrics";
-        if self.connection.spare && !watched {
+        if only_health && !watched {
             return Err(ApiError::overloaded("too many connections are open"));
         }
         if self.app.draining() && !watched {

@@ -153,11 +153,10 @@ async fn form(parts: Parts, bytes: Bytes) -> Result<Bytes, ApiError> {
 fn picture(text: &str) -> Result<Bytes, ApiError> {
     let scheme = text.get(..5).unwrap_or_default();
     let encoded = if scheme.eq_ignore_ascii_case("data:") {
-        let (head, data) = text.split_once(',').unwrap_or((text, ""));
-        if !head.to_ascii_lowercase().ends_with(";base64") {
-            return Err(ApiError::bad_request("the data: URL is not in base64; send data:image/jpeg;base64,…"));
+        match text.split_once(',') {
+            Some((head, data)) if head.to_ascii_lowercase().ends_with(";base64") => data,
+            _ => return Err(ApiError::bad_request("the data: URL is not in base64; send data:image/jpeg;base64,…")),
         }
-        data
     } else if text.starts_with("http://") || text.starts_with("https://") {
         return Err(ApiError::bad_request("pictures are not fetched from URLs; send the picture itself"));
     } else {

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::connections::Connection;
 
 /// How long a client may take none of what is sent to it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +29,7 @@ pub(super) enum Socket {
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
+    connection: Arc<Connection>,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
@@ -47,8 +51,9 @@ macro_rules! on_socket {
 }
 
 impl Stream {
-    pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, waiting: None }
+    /// `connection` is told when all is sent.
+    pub(super) fn new(socket: Socket, connection: Arc<Connection>) -> Self {
+        Self { socket, connection, waiting: None }
     }
 
     fn patience<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -86,7 +91,11 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_socket!(self, socket => socket.poll_flush(context))
+        let flushed = on_socket!(self, socket => socket.poll_flush(context));
+        if flushed.is_ready() {
+            self.connection.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
