@@ -31,9 +31,23 @@ pub(super) fn channels(graph: &ModelGraph<'_>) -> usize {
 /// Appends the body's nodes, and returns the features.
 pub(super) fn body(nodes: &mut Nodes, graph: &ModelGraph<'_>, names: &HashMap<ParamId, String>, images: Map) -> Result<Map> {
     let mut maps = vec![images];
+    // Values of which several layers read every n-th pixel: those pixels, found once.
+    let mut pixels: HashMap<(Value, usize), Map> = HashMap::new();
     for (index, layer) in graph.layers.iter().enumerate() {
         let input = value(&maps, layer.input)?;
-        let mut map = Body { nodes, names, index: index + 1 }.op(&layer.op, input)?;
+        let mut body = Body { nodes, names, index: index + 1 };
+        let mut map = match (strided(layer), layer.op) {
+            (Some(stride), Op::Convolution { conv, norm }) if readers(graph, layer.input, stride) > 1 => {
+                let key = (layer.input, stride);
+                if !pixels.contains_key(&key) {
+                    pixels.insert(key, body.every(stride, input)?);
+                }
+                let input = pixels.get(&key).unwrap_or(input);
+                let name = body.name(conv);
+                body.conv(&name, FoldedConv { stride: 1, ..FoldedConv::new(conv, norm)? }, input)?
+            }
+            _ => body.op(&layer.op, input)?,
+        };
         if let Some(residual) = layer.residual {
             map.value = nodes.node("Add", &format!("{}/add", map.value), &[&map.value, &value(&maps, residual)?.value], vec![]);
         }
@@ -41,6 +55,21 @@ pub(super) fn body(nodes: &mut Nodes, graph: &ModelGraph<'_>, names: &HashMap<Pa
         maps.push(map);
     }
     value(&maps, graph.features).cloned()
+}
+
+/// The stride, above 1, of a pointwise convolution: it reads every so many-th pixel and no other.
+fn strided(layer: &Layer<'_>) -> Option<usize> {
+    match layer.op {
+        Op::Convolution { conv, .. } if conv.weight.lazy_shape()[2] == 1 && conv.stride > 1 => {
+            matches!(conv.padding, Padding::Symmetric(0) | Padding::Same).then_some(conv.stride)
+        }
+        _ => None,
+    }
+}
+
+/// Pointwise convolutions of this stride that read a value.
+fn readers(graph: &ModelGraph<'_>, value: Value, stride: usize) -> usize {
+    graph.layers.iter().filter(|layer| layer.input == value && strided(layer) == Some(stride)).count()
 }
 
 fn value(maps: &[Map], value: Value) -> Result<&Map> {
@@ -85,6 +114,14 @@ impl Body<'_> {
             Op::Subsample { stride, channels } => Ok(self.subsample(stride, channels, input)),
             Op::SqueezeExcite(layer) => self.squeeze_excite(layer, input),
         }
+    }
+
+    /// Every `stride`-th pixel: the maximum over a single one. tract 0.23 fails on strides that it moves before a pointwise convolution, as
+    /// it does with those of two convolutions that read the same value.
+    fn every(&mut self, stride: usize, input: &Map) -> Result<Map> {
+        let size = [window(input.size[0], 1, stride, (0, 0))?, window(input.size[1], 1, stride, (0, 0))?];
+        let value = self.nodes.node("MaxPool", &format!("stride.{}", self.index), &[&input.value], windows(1, stride, [(0, 0); 2]));
+        Ok(Map { value, size, ..*input })
     }
 
     fn name(&self, conv: &Conv2d) -> String {
