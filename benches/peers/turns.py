@@ -56,7 +56,8 @@ class Contestant:
         if self.why:
             return
         self.complaints = tempfile.TemporaryFile("w+")
-        environment = dict(os.environ, **{key: str(value) for key, value in self.environment.items()})
+        # A backtrace would hide the reason.
+        environment = dict(os.environ, RUST_BACKTRACE="0", **{key: str(value) for key, value in self.environment.items()})
         pipe = subprocess.PIPE
         try:
             self.process = subprocess.Popen(
