@@ -16,6 +16,7 @@ from turns import Contestant, batches, contest, ours, parser, serve, torch_devic
 # Architecture, batch, size, whether the stem is the one for 32 pixels.
 LINES = [
     ("resnet20", 128, 32, False),
+    ("resnet50", 64, 32, False),
     ("resnet50", 64, 32, True),
     ("efficientnet_lite0", 8, 224, False),
     ("resnet18", 8, 224, False),
@@ -68,7 +69,7 @@ def main():
         child(*arguments.child)
         return
     lines = [
-        (f"{name} {batch}x3x{size}x{size}", batch, (name, batch, size, stem))
+        (f"{name} {batch}x3x{size}x{size}{' small stem' * stem}", batch, (name, batch, size, stem))
         for name, usual, size, stem in LINES
         for batch in batches(arguments, [usual])
     ]

@@ -56,7 +56,8 @@ class Contestant:
         if self.why:
             return
         self.complaints = tempfile.TemporaryFile("w+")
-        environment = dict(os.environ, **{key: str(value) for key, value in self.environment.items()})
+        # A backtrace would hide the reason.
+        environment = dict(os.environ, RUST_BACKTRACE="0", **{key: str(value) for key, value in self.environment.items()})
         pipe = subprocess.PIPE
         try:
             self.process = subprocess.Popen(
@@ -158,29 +159,36 @@ def contest(arguments, lines, contestants):
             sys.stdin.readline()
 
     results = []
-    for name, images, key in lines:
-        if arguments.name not in name:
-            continue
-        pause(f"start {name}")
-        entered = [one for one in contestants(key) if any(part in one.name for part in arguments.only.split(","))]
-        for one in entered:
-            one.start()
-        pause(f"measure {name}")
-        for number in range(arguments.rounds):
-            first = number % len(entered)
-            for one in entered[first:] + entered[:first]:
-                one.turn(arguments.seconds)
-        for one in entered:
-            one.stop()
-        rows = [one.result(images) for one in entered]
-        add_ratios(rows)
-        results.append({"line": name, "images": images, "contestants": rows})
-        for row in rows:
-            say(f"{name:34} {row['contestant']:28} {told(row)}")
+    try:
+        for line in lines:
+            if arguments.name in line[0]:
+                results.append(one_line(arguments, line, contestants, pause))
+    except KeyboardInterrupt:
+        say("stopped")
     machine = {"cpu": cpu(), "threads": arguments.threads, "rounds": arguments.rounds, "seconds": arguments.seconds}
     if arguments.chart:
         Path(arguments.chart).write_text(chart(results, machine))
     print(json.dumps({**machine, "results": results}, indent=1) if arguments.json else table(results, machine))
+
+
+def one_line(arguments, line, contestants, pause):
+    name, images, key = line
+    pause(f"start {name}")
+    entered = [one for one in contestants(key) if any(part in one.name for part in arguments.only.split(","))]
+    for one in entered:
+        one.start()
+    pause(f"measure {name}")
+    for number in range(arguments.rounds):
+        first = number % len(entered)
+        for one in entered[first:] + entered[:first]:
+            one.turn(arguments.seconds)
+    for one in entered:
+        one.stop()
+    rows = [one.result(images) for one in entered]
+    add_ratios(rows)
+    for row in rows:
+        say(f"{name:34} {row['contestant']:28} {told(row)}")
+    return {"line": name, "images": images, "contestants": rows}
 
 
 def add_ratios(rows):
