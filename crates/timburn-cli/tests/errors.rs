@@ -106,7 +106,8 @@ fn every_common_mistake_is_explained() {
         assert!(code != 0 && output.stdout.is_empty(), "{line}: {code} {}", stdout(&output));
         assert_eq!(entries(folder.path()), before, "{line} leaves something");
         let text = stderr(&output).replace(folder.path().to_str().expect("UTF-8"), "[FOLDER]");
-        let advised = ["help:", "tip:", "--help", "did you mean", "expected", "put it at", "`--", "`timburn", "choose another"];
+        let advised =
+            ["help:", "tip:", "--help", "this model has", "did you mean", "expected", "put it at", "`--", "`timburn", "choose another"];
         assert!(advised.iter().any(|words| text.contains(words)), "{line} says nothing to do:\n{text}");
         texts.insert(name.to_owned(), format!("$ timburn {line}\n{text}[exit code {code}]\n"));
     }
