@@ -9,12 +9,11 @@ use std::time::Instant;
 use timburn::burn::tensor::Tensor;
 use timburn::{ImageModel, ModelOptions, Predictor, create, open_device};
 #[cfg(feature = "flex")]
-use timburn_infer::Graph;
+use timburn_infer::{Graph, GraphOptions, Precision};
 
 /// Times `work` until a second and a half or fifty runs have passed, after two runs that are not counted.
 fn measure(what: &str, mut work: impl FnMut()) {
-    let mut wanted = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
-    if wanted.peek().is_some() && !wanted.any(|part| what.contains(&part)) {
+    if !wanted(what) {
         return;
     }
     for _ in 0..2 {
@@ -30,6 +29,25 @@ fn measure(what: &str, mut work: impl FnMut()) {
     times.sort_by(f64::total_cmp);
     let n = times.len();
     println!("{what:46} n={n:3}  median {:8.2} ms  min {:8.2}  max {:8.2}", times[n / 2], times[0], times[n - 1]);
+}
+
+/// With `TIMBURN_LAYERS` set, where the time goes: milliseconds and thousand million operations a second.
+#[cfg(feature = "flex")]
+fn layers(what: &str, graph: &Graph, shape: [usize; 4]) -> timburn::Result<()> {
+    if std::env::var_os("TIMBURN_LAYERS").is_none() || !wanted(what) {
+        return Ok(());
+    }
+    for layer in graph.profile(shape, 20)? {
+        let seconds = layer.time.as_secs_f64();
+        println!("  {:78} {:7.3} ms {:6.0} GFLOP/s", layer.name, 1e3 * seconds, layer.operations as f64 / 1e9 / seconds);
+    }
+    Ok(())
+}
+
+/// Whether the command line asks for a line.
+fn wanted(what: &str) -> bool {
+    let mut wanted = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    wanted.peek().is_none() || wanted.any(|part| what.contains(&part))
 }
 
 fn main() -> timburn::Result<()> {
@@ -55,9 +73,15 @@ fn main() -> timburn::Result<()> {
             measure(&format!("{architecture:18}  forward {batch}x3x224x224"), || drop(model.forward(images.clone()).into_data()));
             #[cfg(feature = "flex")]
             if device == timburn::burn::tensor::Device::flex() {
-                let (graph, images) = (Graph::compile(&model)?, vec![0.5; batch * 3 * 224 * 224]);
-                let shape = [batch, 3, 224, 224];
-                measure(&format!("{architecture:18}  graph   {batch}x3x224x224"), || drop(graph.run(&images, shape)));
+                let (images, shape) = (vec![0.5; batch * 3 * 224 * 224], [batch, 3, 224, 224]);
+                for (precision, what) in [(Precision::F32, "graph  "), (Precision::Bf16, "bf16   ")] {
+                    if precision.is_supported() {
+                        let graph = Graph::compile_with(&model, GraphOptions { precision })?;
+                        let what = format!("{architecture:18}  {what} {batch}x3x224x224");
+                        measure(&what, || drop(graph.run(&images, shape)));
+                        layers(&what, &graph, shape)?;
+                    }
+                }
             }
         }
     }

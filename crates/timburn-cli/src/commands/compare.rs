@@ -38,7 +38,8 @@ impl Compare {
         let (dataset, part) = self.scoring.split.of(timburn_data::open(&self.scoring.data)?)?;
         let map = self.scoring.map.as_deref().map(ClassMap::read).transpose()?;
         let device = open_device(&self.scoring.device)?;
-        let contestants = [Contestant::open(&self.first, None, &device)?, Contestant::open(&self.second, None, &device)?];
+        let open = |name: &str| Contestant::open(name, None, &device, timburn_infer::Precision::F32);
+        let contestants = [open(&self.first)?, open(&self.second)?];
         let mut sittings = Vec::new();
         for contestant in &contestants {
             let sitting = contestant.sit(&dataset, map.as_ref())?;

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use timburn_core::{Result, open_device};
+use timburn_infer::Precision;
 use timburn_train::Report;
 use timburn_train::report::{Evidence, environment_facts};
 use timburn_train::run::Environment;
@@ -31,6 +32,9 @@ pub(crate) struct Eval {
     /// Weights for the model named
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// f32, or bf16: faster where the CPU multiplies bf16 (AVX512-BF16)
+    #[arg(long, default_value_t)]
+    precision: Precision,
 }
 
 impl Eval {
@@ -38,7 +42,7 @@ impl Eval {
         let (dataset, part) = self.scoring.split.of(timburn_data::open(&self.scoring.data)?)?;
         let map = self.scoring.map.as_deref().map(ClassMap::read).transpose()?;
         let device = open_device(&self.scoring.device)?;
-        let contestant = Contestant::open(&self.model, self.weights.as_deref(), &device)?;
+        let contestant = Contestant::open(&self.model, self.weights.as_deref(), &device, self.precision)?;
         let sitting = contestant.sit(&dataset, map.as_ref())?;
         let found = contestant.examine(
             &sitting,
