@@ -6,6 +6,7 @@ mod common;
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use timburn::infer::Precision;
 use timburn::{Bundle, Predictor};
 
 /// PyTorch's five best classes of a photograph, computed from PIL's pixels.
@@ -41,6 +42,39 @@ fn check(bundle: &Bundle, tolerance: f32) {
     assert!(same >= 495, "only {same} of 500 as PyTorch");
     assert!((440..=444).contains(&right), "{right} of 500 right, PyTorch 442");
     assert!(worst < tolerance, "a probability differs by {worst}");
+}
+
+/// What reduced precision costs: the embedded weights in bf16 against the same in f32.
+#[test]
+fn bf16_is_as_often_right() {
+    let Some(photographs) = common::imagenet_sample() else { return };
+    let device = timburn::open_device("flex").expect("flex");
+    let wide = Predictor::embedded(&device).expect("embedded");
+    let reduced = Predictor::embedded(&device).expect("embedded").with_precision(Precision::Bf16).expect("a graph");
+    let (mut same, mut right, mut total, mut worst) = (0, [0; 2], 0f64, 0f32);
+    for (name, bytes) in &photographs {
+        let [found, expected] = [&reduced, &wide].map(|predictor| predictor.classify_bytes(bytes, name).expect("a good photograph"));
+        let best = [&expected, &found].map(|prediction| prediction.top(1)[0].index);
+        same += usize::from(best[0] == best[1]);
+        for (right, &best) in right.iter_mut().zip(&best) {
+            *right += usize::from(wide.classes().index_of(truth(name)) == Some(best));
+        }
+        let difference = (found.probabilities[best[0]] - expected.probabilities[best[0]]).abs();
+        total += f64::from(difference);
+        worst = worst.max(difference);
+    }
+    let n = photographs.len();
+    let mean = total / n as f64;
+    println!(
+        "{}: {same}/{n} top-1 as f32, {}/{n} right, f32 {}/{n}; best probability off by {mean:.1e}, at most {worst:.1e}",
+        reduced.precision(),
+        right[1],
+        right[0]
+    );
+    assert_eq!(n, 500);
+    assert!(same >= 495, "only {same} of 500 as f32");
+    assert!(right[1] + 3 >= right[0], "{} of 500 right, f32 {}", right[1], right[0]);
+    assert!(mean < 0.01, "probabilities differ by {mean} on average");
 }
 
 #[test]

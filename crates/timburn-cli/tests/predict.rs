@@ -41,6 +41,20 @@ fn without_arguments_the_embedded_photograph_is_a_cat() {
 }
 
 #[test]
+fn a_reduced_precision_finds_the_cat_too() {
+    let output = timburn(&["predict", "--precision", "bf16"], folder().path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.lines().nth(1).is_some_and(|first| first.contains("Egyptian cat") || first.contains("tabby")), "{text}");
+    // A processor that cannot says so, and answers all the same.
+    assert!(output.stderr.is_empty() || stderr(&output).contains("computing in f32"), "{}", stderr(&output));
+
+    let output = timburn(&["predict", "--precision", "int3"], folder().path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("f32 or bf16"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_folder_is_classified_in_order_and_a_bad_file_spoils_nothing() {
     let folder = folder();
     let pictures = folder.path().join("pictures");

@@ -7,6 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use timburn_core::Result;
 use timburn_models::{ImageModel, Model, Stage};
 
+use crate::Precision;
+
 /// A model that is only asked, never trained: on the CPU its body runs as a [`Graph`](crate::graph::Graph), elsewhere as it is. Logits agree to 1e-4.
 #[derive(Module, Debug)]
 pub struct Compiled {
@@ -27,13 +29,21 @@ impl Compiled {
     /// # Errors
     /// [`DeviceError::Failed`](timburn_core::error::DeviceError::Failed) when the parameters cannot be read from their device.
     pub fn new(model: Model, device: &Device) -> Result<Self> {
+        Self::with_precision(model, device, Precision::F32)
+    }
+
+    /// As [`new`](Self::new), the body in another precision.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`Error::Argument`](timburn_core::Error::Argument) for a reduced precision on another device than the CPU.
+    pub fn with_precision(model: Model, device: &Device, precision: Precision) -> Result<Self> {
+        precision.check(device)?;
         #[cfg(feature = "flex")]
-        let graph = if *device == Device::flex() { Some(Arc::new(Body::compile(&model)?)) } else { None };
+        let compile = || Body::compile_with(&model, crate::GraphOptions { precision });
+        #[cfg(feature = "flex")]
+        let graph = if *device == Device::flex() { Some(Arc::new(compile()?)) } else { None };
         #[cfg(not(feature = "flex"))]
-        let graph = {
-            let _ = device;
-            None
-        };
+        let graph = None;
         Ok(Self { model, graph })
     }
 

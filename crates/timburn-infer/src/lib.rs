@@ -21,6 +21,7 @@ mod compiled;
 mod grad_cam;
 #[cfg(feature = "flex")]
 pub mod graph;
+mod precision;
 mod prediction;
 mod predictor;
 pub mod timing;
@@ -37,6 +38,7 @@ pub fn cpu_vector_lanes() -> usize {
 pub use compiled::Compiled;
 pub use grad_cam::{GradCam, HeatMap};
 #[cfg(feature = "flex")]
-pub use graph::Graph;
+pub use graph::{Graph, GraphOptions};
+pub use precision::Precision;
 pub use prediction::{Guess, Prediction};
 pub use predictor::Predictor;

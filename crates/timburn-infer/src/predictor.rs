@@ -12,6 +12,7 @@ use timburn_models::state_dict::input_key;
 use timburn_models::{ImageModel, Model, outputs_fit, parameters};
 use timburn_weights::Bundle;
 
+use crate::Precision;
 use crate::prediction::Prediction;
 
 /// A model with everything that turns a photograph into labels: weights, class names and preprocessing.
@@ -93,6 +94,30 @@ impl Predictor {
             graph: None,
             ..self
         }
+    }
+
+    /// Computes in another precision, on the CPU: see [`Precision`] for what that gains and costs. Where the processor cannot, a warning is
+    /// logged and f32 stays; [`precision`](Self::precision) tells.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a reduced precision on another device; as [`new`](Self::new) when the parameters cannot be read again.
+    pub fn with_precision(self, precision: Precision) -> Result<Self> {
+        precision.check(&self.device)?;
+        #[cfg(feature = "flex")]
+        if self.device == Device::flex() {
+            let graph = Some(crate::Graph::compile_with(&self.model, crate::GraphOptions { precision })?);
+            return Ok(Self { graph, ..self });
+        }
+        Ok(self)
+    }
+
+    /// What is computed in.
+    pub fn precision(&self) -> Precision {
+        #[cfg(feature = "flex")]
+        if let Some(graph) = &self.graph {
+            return graph.precision();
+        }
+        Precision::F32
     }
 
     /// The model.

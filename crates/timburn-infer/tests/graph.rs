@@ -2,9 +2,11 @@
 #![cfg(feature = "flex")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+use std::io::Write;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use timburn_core::seed;
-use timburn_infer::{Graph, Predictor};
+use timburn_infer::{Graph, GraphOptions, Precision, Predictor};
 use timburn_models::{ARCHITECTURES, ImageModel, Model, ModelOptions, StateDict, Stem, WeightTensor, create, load_state_dict, state_dict};
 
 fn flex() -> Device {
@@ -45,11 +47,19 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 /// Differences below the 1e-4th part of the largest value.
 fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_within(what, found, expected, 1e-4);
+}
+
+/// Differences below some part of the largest value.
+fn assert_within(what: &str, found: &[f32], expected: &[f32], part: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(0f32, |scale, x| scale.max(x.abs()));
     let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
     assert!(expected.iter().all(|x| x.is_finite()) && scale > 1e-3, "{what}: nothing to compare");
-    assert!(worst <= 1e-4 * scale, "{what}: {worst} of {scale}");
+    if part > 1e-3 {
+        println!("{what}: {:.2e}", worst / scale);
+    }
+    assert!(worst <= part * scale, "{what}: {worst} of {scale}");
 }
 
 fn check(name: &str, options: &ModelOptions, shape: [usize; 4]) {
@@ -72,6 +82,28 @@ fn check(name: &str, options: &ModelOptions, shape: [usize; 4]) {
     let last = &x[x.len() / shape[0] * (shape[0] - 1)..];
     let alone = graph.run(last, [1, shape[1], shape[2], shape[3]]).expect(name);
     assert_eq!(alone, found[found.len() - alone.len()..], "{name}");
+    check_bf16(name, &model, &x, shape, &logits);
+}
+
+/// The same in bf16: eight bits leave up to a percent of the largest logit after fifty layers of random weights.
+fn check_bf16(name: &str, model: &Model, x: &[f32], shape: [usize; 4], logits: &[f32]) {
+    if !Precision::Bf16.is_supported() {
+        let _ = writeln!(std::io::stderr(), "skipped: this processor does not multiply bf16");
+        return;
+    }
+    let graph = Graph::compile_with(model, GraphOptions { precision: Precision::Bf16 }).expect(name);
+    assert_eq!(graph.precision(), Precision::Bf16);
+    let found = graph.run(x, shape).expect(name);
+    assert_within(&format!("{name} {shape:?} bf16 logits"), &found, logits, 2e-2);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
+    assert_eq!(pool.install(|| graph.run(x, shape)).expect(name), found, "{name}");
+    let last = &x[x.len() / shape[0] * (shape[0] - 1)..];
+    let alone = graph.run(last, [1, shape[1], shape[2], shape[3]]).expect(name);
+    assert_eq!(alone, found[found.len() - alone.len()..], "{name}");
+    let wide = Graph::compile(model).expect(name);
+    let size = [shape[2], shape[3]];
+    assert!(graph.memory(shape[0], size).expect(name) < wide.memory(shape[0], size).expect(name), "{name}");
+    assert!(graph.parameter_bytes() < wide.parameter_bytes(), "{name}");
 }
 
 #[test]
@@ -129,6 +161,30 @@ fn a_graph_serves_threads_and_sizes() {
     });
     let [one, many] = [1, 8].map(|images| graph.memory(images, [96, 64]).expect("a size"));
     assert!(one > 0 && many >= one && graph.memory(1000, [96, 64]).expect("a size") == many);
+}
+
+#[test]
+fn the_embedded_model_in_bf16_agrees_on_the_photograph() {
+    let device = flex();
+    let plain = Predictor::embedded(&device).expect("embedded");
+    let reduced = Predictor::embedded(&device).expect("embedded").with_precision(Precision::Bf16).expect("a graph");
+    assert_eq!(reduced.precision() == Precision::Bf16, Precision::Bf16.is_supported());
+    assert_eq!(plain.precision(), Precision::F32);
+    let classify = |predictor: &Predictor| predictor.classify_bytes(timburn_data::sample_photograph(), "sample").expect("a prediction");
+    let (found, expected) = (classify(&reduced), classify(&plain));
+    assert_eq!(found.top(1)[0].index, expected.top(1)[0].index);
+    for (found, expected) in found.probabilities.iter().zip(&expected.probabilities) {
+        assert!((found - expected).abs() < 0.03, "{found} {expected}");
+    }
+}
+
+#[test]
+fn precisions_have_names() {
+    for precision in Precision::ALL {
+        assert_eq!(precision.to_string().parse::<Precision>().expect("its own name"), precision);
+    }
+    let message = "bf61".parse::<Precision>().expect_err("no such precision").to_string();
+    assert!(message.contains("bf61") && message.contains("f32 or bf16"), "{message}");
 }
 
 #[test]

@@ -42,7 +42,8 @@ impl Compare {
         let (dataset, part) = self.scoring.split.of(timburn_data::open(&self.scoring.data)?)?;
         let map = self.scoring.map.as_deref().map(ClassMap::read).transpose()?;
         let device = open_device(&self.scoring.device)?;
-        let contestants = [Contestant::open(&self.first, None, &device)?, Contestant::open(&self.second, None, &device)?];
+        let open = |name: &str| Contestant::open(name, None, &device, timburn_infer::Precision::F32);
+        let contestants = [open(&self.first)?, open(&self.second)?];
         let sittings = contestants.iter().map(|contestant| contestant.sit(&dataset, map.as_ref())).collect::<Result<Vec<_>>>()?;
         let folder = self.scoring.folder("compare")?;
         if self.scoring.dry_run {

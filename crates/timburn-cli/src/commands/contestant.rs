@@ -155,7 +155,7 @@ enum Answers {
 
 impl Contestant {
     /// A bundle's file, or the name of published weights; `weights` are those for a name.
-    pub(super) fn open(name: &str, weights: Option<&Path>, device: &Device) -> Result<Self> {
+    pub(super) fn open(name: &str, weights: Option<&Path>, device: &Device, precision: timburn_infer::Precision) -> Result<Self> {
         let progress = DownloadBar::default();
         let file = Path::new(name);
         // What is written like a file is one, also where it is missing: no model is called so.
@@ -166,13 +166,17 @@ impl Contestant {
         };
         let bundle = resolve(model, weights, &HubOptions::from_env(), &progress)?;
         progress.clear();
-        Self::of(name, bundle, device)
+        Self::with_precision(name, bundle, device, precision)
     }
 
     /// The model of a bundle that is at hand.
     pub(super) fn of(name: &str, bundle: Bundle, device: &Device) -> Result<Self> {
+        Self::with_precision(name, bundle, device, timburn_infer::Precision::F32)
+    }
+
+    fn with_precision(name: &str, bundle: Bundle, device: &Device, precision: timburn_infer::Precision) -> Result<Self> {
         let device = device.clone().without_autodiff();
-        let model = Compiled::new(bundle.load(&device)?, &device)?;
+        let model = Compiled::with_precision(bundle.load(&device)?, &device, precision)?;
         Ok(Self { name: name.to_owned(), bundle, model })
     }
 

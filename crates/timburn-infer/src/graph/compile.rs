@@ -5,26 +5,26 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 use timburn_core::Result;
 use timburn_kernels::Activation;
-use timburn_kernels::infer::{Conv, ConvSpec, Padding, expands};
+use timburn_kernels::infer::{Conv, ConvSpec, Element, Padding, expands};
 use timburn_models::blocks;
 use timburn_models::graph::{FoldedConv, FoldedLinear, HeadGraph, Layer, ModelGraph, Op, Value};
 
-use super::Graph;
+use super::Program;
 
 /// A layer, ready to run. Values are counted: 0 is the images, 1 the first step's output.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(super) struct Step<T: Element> {
     pub(super) input: usize,
-    pub(super) op: StepOp,
+    pub(super) op: StepOp<T>,
     pub(super) residual: Option<usize>,
     pub(super) activation: Activation,
 }
 
 #[derive(Debug)]
-pub(super) enum StepOp {
-    Conv(Conv),
+pub(super) enum StepOp<T: Element> {
+    Conv(Conv<T>),
     /// A pointwise convolution, its activation, and a depthwise convolution.
-    Expand([Conv; 2], Activation),
+    Expand([Conv<T>; 2], Activation),
     MaxPool {
         kernel: usize,
         stride: usize,
@@ -38,40 +38,50 @@ pub(super) enum StepOp {
         stride: usize,
         channels: usize,
     },
+    /// In f32: a gate multiplies all of a channel, and costs next to nothing.
     SqueezeExcite([Conv; 2]),
 }
 
-impl Step {
-    /// The step's packed convolutions.
-    pub(super) fn convs(&self) -> &[Conv] {
+impl<T: Element> Step<T> {
+    /// The step's first convolution.
+    fn first(&self) -> Option<&Conv<T>> {
         match &self.op {
-            StepOp::Conv(conv) => std::slice::from_ref(conv),
-            StepOp::Expand(convs, _) | StepOp::SqueezeExcite(convs) => convs,
-            _ => &[],
+            StepOp::Conv(conv) | StepOp::Expand([conv, _], _) => Some(conv),
+            _ => None,
+        }
+    }
+
+    /// Bytes of the step's packed parameters.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.op {
+            StepOp::Conv(conv) => conv.bytes(),
+            StepOp::Expand(convs, _) => convs.iter().map(Conv::bytes).sum(),
+            StepOp::SqueezeExcite(convs) => convs.iter().map(Conv::bytes).sum(),
+            _ => 0,
         }
     }
 }
 
 /// Folds and packs. Each layer's values are dropped once they are packed.
-pub(super) fn compile(graph: &ModelGraph<'_>) -> Result<Graph> {
-    let ops: Result<Vec<StepOp>> = graph.layers.par_iter().map(|layer| step_op(&layer.op)).collect();
+pub(super) fn compile<T: Element>(graph: &ModelGraph<'_>) -> Result<Program<T>> {
+    let ops: Result<Vec<StepOp<T>>> = graph.layers.par_iter().map(|layer| step_op(&layer.op)).collect();
     let (steps, features) = fuse(graph, ops?);
     let head = graph.head.as_ref().and_then(HeadGraph::as_linear).map(FoldedLinear::new).transpose()?.map(|linear| {
         let spec = pointwise(linear.inputs, linear.outputs);
         Conv::new(spec, &linear.weight, &linear.bias)
     });
-    let stem = steps.iter().find(|step| step.input == 0).and_then(|step| step.convs().first());
+    let stem = steps.iter().find(|step| step.input == 0).and_then(Step::first);
     let channels = stem.map_or(3, |conv| conv.spec().inputs);
-    Ok(Graph { steps, channels, features, head, scratch: Mutex::new(Vec::new()) })
+    Ok(Program { steps, channels, features, head, scratch: Mutex::new(Vec::new()) })
 }
 
 /// The steps, a depthwise convolution joined with the pointwise one before it, and the value that is the features.
-fn fuse(graph: &ModelGraph<'_>, ops: Vec<StepOp>) -> (Vec<Step>, usize) {
+fn fuse<T: Element>(graph: &ModelGraph<'_>, ops: Vec<StepOp<T>>) -> (Vec<Step<T>>, usize) {
     let readers = |value: usize| {
         let reads = |layer: &&Layer<'_>| [Some(layer.input), layer.residual].into_iter().flatten().any(|read| read.index() == value);
         graph.layers.iter().filter(reads).count()
     };
-    let mut steps: Vec<Step> = Vec::new();
+    let mut steps: Vec<Step<T>> = Vec::new();
     // Which value each of the description's is.
     let mut values = vec![0];
     for (index, (layer, op)) in graph.layers.iter().zip(ops).enumerate() {
@@ -95,7 +105,7 @@ fn fuse(graph: &ModelGraph<'_>, ops: Vec<StepOp>) -> (Vec<Step>, usize) {
     (steps, features)
 }
 
-fn step_op(op: &Op<'_>) -> Result<StepOp> {
+fn step_op<T: Element>(op: &Op<'_>) -> Result<StepOp<T>> {
     Ok(match *op {
         Op::Convolution { conv, norm } => StepOp::Conv(packed(&FoldedConv::new(conv, norm)?)),
         Op::MaxPool { kernel, stride, padding } => StepOp::MaxPool { kernel, stride, padding },
@@ -108,7 +118,7 @@ fn step_op(op: &Op<'_>) -> Result<StepOp> {
     })
 }
 
-fn packed(conv: &FoldedConv) -> Conv {
+fn packed<T: Element>(conv: &FoldedConv) -> Conv<T> {
     let [outputs, channels, height, width] = conv.shape;
     let padding = match conv.padding {
         blocks::Padding::Symmetric(zeros) => Padding::Zeros(zeros),

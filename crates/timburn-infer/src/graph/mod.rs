@@ -8,12 +8,13 @@ mod run;
 use std::sync::{Mutex, PoisonError};
 
 use timburn_core::{Error, Result};
-use timburn_kernels::infer::Buffer;
+use timburn_kernels::infer::{Buffer, Conv, Element, bf16};
 use timburn_models::graph::{Describe, ModelGraph};
 
 use self::compile::Step;
 use self::plan::Plan;
 pub use self::profile::LayerTime;
+use crate::Precision;
 
 /// Images that are computed together; more are computed in turns. Bounds the memory of a large batch.
 const BATCH: usize = 8;
@@ -21,19 +22,40 @@ const BATCH: usize = 8;
 /// A model compiled for predictions on the CPU, apart from Burn: batch norm folded into the convolutions, bias, shortcut and activation
 /// fused with them, weights packed for this machine's vectors, few activations alive at a time.
 ///
-/// What it computes agrees with the model's own forward pass, in evaluation, to 1e-4 of the logits. It depends neither on the number of
-/// threads nor on what else is in the batch. It holds a copy of the parameters as they were when it was compiled.
+/// What it computes agrees with the model's own forward pass, in evaluation, to 1e-4 of the logits, in a reduced [`Precision`] to what that
+/// says. It depends neither on the number of threads nor on what else is in the batch. It holds a copy of the parameters as they were when
+/// it was compiled.
 ///
 /// A graph can be shared by threads: each call takes working memory from a pool and puts it back ([`memory`](Self::memory)).
 #[derive(Debug)]
 pub struct Graph {
-    steps: Vec<Step>,
+    body: Body,
+}
+
+/// How to compile a [`Graph`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GraphOptions {
+    /// How weights and activations are stored and multiplied. Where the processor has no instructions for it the graph is of f32, which is
+    /// then as fast or faster, and a warning is logged; [`Graph::precision`] tells.
+    pub precision: Precision,
+}
+
+#[derive(Debug)]
+enum Body {
+    F32(Program<f32>),
+    Bf16(Program<bf16>),
+}
+
+/// A graph of activations that are stored as `T`.
+#[derive(Debug)]
+struct Program<T: Element> {
+    steps: Vec<Step<T>>,
     /// Channels of the images.
     channels: usize,
     /// Index of the value that is the last stage's output.
     features: usize,
-    head: Option<timburn_kernels::infer::Conv>,
-    scratch: Mutex<Vec<Vec<Buffer>>>,
+    head: Option<Conv<T>>,
+    scratch: Mutex<Vec<Vec<Buffer<T>>>>,
 }
 
 /// What is wanted of a run.
@@ -45,26 +67,54 @@ enum Wanted {
 }
 
 impl Graph {
-    /// Compiles the model as it is now, as evaluated: neither dropout nor stochastic depth.
+    /// Compiles the model as it is now, as evaluated: neither dropout nor stochastic depth. In f32.
     ///
     /// # Errors
     /// [`DeviceError::Failed`](timburn_core::error::DeviceError::Failed) when the parameters cannot be read from their device.
     pub fn compile(model: &impl Describe) -> Result<Self> {
-        Self::of(&model.describe())
+        Self::of(&model.describe(), GraphOptions::default())
+    }
+
+    /// As [`compile`](Self::compile), in another precision.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn compile_with(model: &impl Describe, options: GraphOptions) -> Result<Self> {
+        Self::of(&model.describe(), options)
     }
 
     /// Compiles a description.
     ///
     /// # Errors
     /// As [`compile`](Self::compile).
-    pub fn of(graph: &ModelGraph<'_>) -> Result<Self> {
-        compile::compile(graph)
+    pub fn of(graph: &ModelGraph<'_>, options: GraphOptions) -> Result<Self> {
+        let mut precision = options.precision;
+        if !precision.is_supported() {
+            log::warn!("this processor does not multiply {precision} (AVX512-BF16 is missing): computing in f32");
+            precision = Precision::F32;
+        }
+        let body = match precision {
+            Precision::F32 => Body::F32(compile::compile(graph)?),
+            Precision::Bf16 => Body::Bf16(compile::compile(graph)?),
+        };
+        Ok(Self { body })
+    }
+
+    /// What the graph computes in.
+    pub fn precision(&self) -> Precision {
+        match self.body {
+            Body::F32(_) => Precision::F32,
+            Body::Bf16(_) => Precision::Bf16,
+        }
     }
 
     /// Whether the graph ends in logits. A head that is not global average pooling and one fully connected layer is the caller's to run
     /// on [`feature_map`](Self::feature_map).
     pub fn has_head(&self) -> bool {
-        self.head.is_some()
+        match &self.body {
+            Body::F32(program) => program.head.is_some(),
+            Body::Bf16(program) => program.head.is_some(),
+        }
     }
 
     /// Logits `[n, classes]` of `images` `[n, channels, height, width]`, normalised as the weights ask.
@@ -92,15 +142,21 @@ impl Graph {
     /// # Errors
     /// As [`features`](Self::features).
     pub fn feature_map(&self, images: &[f32], shape: [usize; 4]) -> Result<(Vec<f32>, [usize; 4])> {
-        let map = self.plan([shape[2], shape[3]])?.maps[self.features];
+        let size = [shape[2], shape[3]];
+        let map = match &self.body {
+            Body::F32(program) => program.plan(size)?.maps[program.features],
+            Body::Bf16(program) => program.plan(size)?.maps[program.features],
+        };
         let values = self.compute(images, shape, Wanted::FeatureMap)?;
         Ok((values, [shape[0], map.channels, map.height, map.width]))
     }
 
     /// Bytes of the packed parameters.
     pub fn parameter_bytes(&self) -> usize {
-        let convs = self.steps.iter().flat_map(Step::convs).chain(&self.head);
-        convs.map(|conv| conv.len() * size_of::<f32>()).sum()
+        match &self.body {
+            Body::F32(program) => program.parameter_bytes(),
+            Body::Bf16(program) => program.parameter_bytes(),
+        }
     }
 
     /// Bytes of working memory that one call needs for `images` images of this height and width. Each thread that calls at the same time
@@ -109,8 +165,28 @@ impl Graph {
     /// # Errors
     /// [`Error::Argument`] when images of this size are too small for the network.
     pub fn memory(&self, images: usize, size: [usize; 2]) -> Result<usize> {
+        match &self.body {
+            Body::F32(program) => program.memory(images, size),
+            Body::Bf16(program) => program.memory(images, size),
+        }
+    }
+
+    fn compute(&self, images: &[f32], shape: [usize; 4], wanted: Wanted) -> Result<Vec<f32>> {
+        match &self.body {
+            Body::F32(program) => program.compute(images, shape, wanted),
+            Body::Bf16(program) => program.compute(images, shape, wanted),
+        }
+    }
+}
+
+impl<T: Element> Program<T> {
+    fn parameter_bytes(&self) -> usize {
+        self.steps.iter().map(Step::bytes).sum::<usize>() + self.head.as_ref().map_or(0, Conv::bytes)
+    }
+
+    fn memory(&self, images: usize, size: [usize; 2]) -> Result<usize> {
         let plan = self.plan(size)?;
-        Ok(plan.slots.iter().map(|slot| slot.len(images.min(BATCH)) * size_of::<f32>()).sum())
+        Ok(plan.slots.iter().map(|slot| slot.len(images.min(BATCH)) * size_of::<T>()).sum())
     }
 
     fn plan(&self, size: [usize; 2]) -> Result<Plan> {

@@ -1,6 +1,6 @@
 //! What is where for images of one size.
 
-use timburn_kernels::infer::{Border, Map};
+use timburn_kernels::infer::{Border, Element, Map};
 
 use super::compile::{Step, StepOp};
 
@@ -38,7 +38,7 @@ impl Slot {
 
 impl Plan {
     /// `None` when a kernel is larger than what it sees.
-    pub(super) fn new(steps: &[Step], channels: usize, features: usize, size: [usize; 2]) -> Option<Self> {
+    pub(super) fn new<T: Element>(steps: &[Step<T>], channels: usize, features: usize, size: [usize; 2]) -> Option<Self> {
         let mut shapes = vec![(channels, size)];
         let mut borders = vec![Border::default(); steps.len() + 1];
         let mut planar = false;
@@ -75,17 +75,19 @@ impl Plan {
 }
 
 /// Where to change from single images to the batch, so that the least has to be read from beyond the cache.
-fn cut(steps: &[Step], maps: &[Map]) -> usize {
-    let reads = |step: &Step| [Some(step.input), step.residual].into_iter().flatten();
-    let weights = |step: &Step| step.convs().iter().map(timburn_kernels::infer::Conv::len).sum::<usize>();
-    let activations = |(index, step): (usize, &Step)| maps[index + 1].len(1) + reads(step).map(|value| maps[value].len(1)).sum::<usize>();
+fn cut<T: Element>(steps: &[Step<T>], maps: &[Map]) -> usize {
+    let reads = |step: &Step<T>| [Some(step.input), step.residual].into_iter().flatten();
+    let activations = |(index, step): (usize, &Step<T>)| {
+        let values = maps[index + 1].len(1) + reads(step).map(|value| maps[value].len(1)).sum::<usize>();
+        values * size_of::<T>()
+    };
     // The oldest value that a step from here on reads.
     let mut oldest = steps.len();
-    let mut cost: usize = steps.iter().map(weights).sum();
+    let mut cost: usize = steps.iter().map(Step::bytes).sum();
     let (mut best, mut least) = (steps.len(), cost);
     for (index, step) in steps.iter().enumerate().rev() {
         oldest = reads(step).fold(oldest, usize::min);
-        cost = cost - weights(step) + activations((index, step));
+        cost = cost - step.bytes() + activations((index, step));
         if oldest >= index && cost < least {
             (best, least) = (index, cost);
         }
@@ -94,7 +96,7 @@ fn cut(steps: &[Step], maps: &[Map]) -> usize {
 }
 
 /// Gives each value a buffer that no value alive at the same time has.
-fn place(steps: &[Step], maps: &[Map], features: usize, cut: usize) -> Option<(Vec<usize>, Vec<Slot>)> {
+fn place<T: Element>(steps: &[Step<T>], maps: &[Map], features: usize, cut: usize) -> Option<(Vec<usize>, Vec<Slot>)> {
     // The step after which a value is not needed any more.
     let mut last: Vec<usize> = (0..maps.len()).map(|value| value.saturating_sub(1)).collect();
     for (index, step) in steps.iter().enumerate() {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use timburn_core::Result;
-use timburn_kernels::infer::Map;
+use timburn_kernels::infer::{Element, Map};
 
 use super::compile::{Step, StepOp};
 use super::plan::Plan;
-use super::{Graph, Wanted, run};
+use super::{Body, Graph, Program, Wanted, run};
 
 /// Time of one part of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,15 @@ impl Graph {
     /// # Errors
     /// As [`features`](Self::features).
     pub fn profile(&self, shape: [usize; 4], runs: usize) -> Result<Vec<LayerTime>> {
+        match &self.body {
+            Body::F32(program) => program.profile(shape, runs),
+            Body::Bf16(program) => program.profile(shape, runs),
+        }
+    }
+}
+
+impl<T: Element> Program<T> {
+    fn profile(&self, shape: [usize; 4], runs: usize) -> Result<Vec<LayerTime>> {
         let [n, channels, height, width] = shape;
         if channels != self.channels {
             return Err(super::argument("images", &format!("{shape:?}"), &format!("[n, {}, height, width]", self.channels)));
@@ -36,7 +45,7 @@ impl Graph {
         let head = self.head.as_ref().map_or(0, |head| 2 * n * head.spec().multiplications());
         layers.push(LayerTime { name: "pool and classifier".into(), time: Duration::MAX, operations: head });
         let (images, mut slots) = (vec![0.0; n * channels * height * width], Vec::new());
-        let wanted = if self.has_head() { Wanted::Logits } else { Wanted::Features };
+        let wanted = if self.head.is_some() { Wanted::Logits } else { Wanted::Features };
         for _ in 0..runs {
             // Layers that are run image by image are heard of once for each.
             let mut times = vec![Duration::ZERO; layers.len()];
@@ -54,7 +63,7 @@ impl Graph {
     }
 }
 
-fn layer(step: &Step, plan: &Plan, index: usize, n: usize) -> LayerTime {
+fn layer<T: Element>(step: &Step<T>, plan: &Plan, index: usize, n: usize) -> LayerTime {
     let (input, output): (&Map, &Map) = (&plan.maps[step.input], &plan.maps[index + 1]);
     let mut operations = 0;
     let what = match &step.op {

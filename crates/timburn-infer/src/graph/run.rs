@@ -4,20 +4,21 @@ use std::time::{Duration, Instant};
 
 use timburn_kernels::Activation;
 use timburn_kernels::infer::{
-    Border, Buffer, Conv, Epilogue, Map, View, ViewMut, average_pool, expand_depthwise, global_average_pool, max_pool, scale, subsample,
+    Border, Buffer, Conv, Element, Epilogue, Map, View, ViewMut, average_pool, expand_depthwise, global_average_pool, max_pool, round,
+    scale, subsample,
 };
 
 use super::compile::{Step, StepOp};
 use super::plan::Plan;
-use super::{Graph, Wanted};
+use super::{Program, Wanted};
 
 /// Computes what is wanted of `n` images. `spent` hears how long each part took: the images' conversion, the steps, what follows them.
-pub(super) fn run(
-    graph: &Graph,
+pub(super) fn run<T: Element>(
+    graph: &Program<T>,
     plan: &Plan,
     images: &[f32],
     n: usize,
-    slots: &mut Vec<Buffer>,
+    slots: &mut Vec<Buffer<T>>,
     wanted: Wanted,
     mut spent: impl FnMut(usize, Duration),
 ) -> Vec<f32> {
@@ -56,7 +57,7 @@ pub(super) fn run(
 }
 
 /// What follows the steps.
-fn end(graph: &Graph, plan: &Plan, slots: &[Buffer], n: usize, wanted: Wanted) -> Vec<f32> {
+fn end<T: Element>(graph: &Program<T>, plan: &Plan, slots: &[Buffer<T>], n: usize, wanted: Wanted) -> Vec<f32> {
     let features = View { map: &plan.maps[graph.features], values: &slots[plan.places[graph.features]] };
     if wanted == Wanted::FeatureMap {
         return features.map.to_nchw(n, features.values);
@@ -64,16 +65,18 @@ fn end(graph: &Graph, plan: &Plan, slots: &[Buffer], n: usize, wanted: Wanted) -
     let (map, pooled) = pool(features, n);
     match &graph.head {
         Some(head) if wanted == Wanted::Logits => {
-            let (map, logits) = pointwise(head, View { map: &map, values: &pooled }, Activation::Identity);
+            let mut rounded = Buffer::<T>::zeros(pooled.len());
+            round(&pooled, &mut rounded);
+            let (map, logits) = pointwise(head, View { map: &map, values: &rounded }, Activation::Identity);
             per_image(&map, &logits)
         }
         _ => per_image(&map, &pooled),
     }
 }
 
-impl Step {
+impl<T: Element> Step<T> {
     /// Computes `n` images of value `target`, from its image `first` on.
-    fn run(&self, plan: &Plan, slots: &mut [Buffer], n: usize, target: usize, first: usize) {
+    fn run(&self, plan: &Plan, slots: &mut [Buffer<T>], n: usize, target: usize, first: usize) {
         let (map, place) = (&plan.maps[target], plan.places[target]);
         // Out of the others' way while it is written; no other value that is needed lives there.
         let mut buffer = std::mem::take(&mut slots[place]);
@@ -83,7 +86,7 @@ impl Step {
         slots[place] = buffer;
     }
 
-    fn compute(&self, plan: &Plan, slots: &[Buffer], n: usize, output: ViewMut<'_>) {
+    fn compute(&self, plan: &Plan, slots: &[Buffer<T>], n: usize, output: ViewMut<'_, T>) {
         let view = |value: usize| View { map: &plan.maps[value], values: &slots[plan.places[value]] };
         let input = view(self.input);
         let epilogue = Epilogue { residual: self.residual.map(view), activation: self.activation };
@@ -107,15 +110,15 @@ impl Step {
 }
 
 /// Means of the channels; one column per image.
-fn pool(input: View<'_>, n: usize) -> (Map, Buffer) {
+fn pool<T: Element>(input: View<'_, T>, n: usize) -> (Map, Buffer) {
     let map = Map::new(input.map.channels, [1, n], Border::default());
     let mut means = Buffer::zeros(map.len(1));
     global_average_pool(n, input, ViewMut { map: &map, values: &mut means });
     (map, means)
 }
 
-/// A fully connected layer on a column per image.
-fn pointwise(conv: &Conv, input: View<'_>, activation: Activation) -> (Map, Buffer) {
+/// A fully connected layer on a column per image; its sums are not rounded.
+fn pointwise<T: Element>(conv: &Conv<T>, input: View<'_, T>, activation: Activation) -> (Map, Buffer) {
     let map = Map::new(conv.spec().outputs, [1, input.map.width], Border::default());
     let mut output = Buffer::zeros(map.len(1));
     conv.run(1, input, ViewMut { map: &map, values: &mut output }, activation.into());

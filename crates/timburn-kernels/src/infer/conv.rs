@@ -1,8 +1,9 @@
 use super::dense::Dense;
 use super::depthwise::Depthwise;
+use super::element::Product;
 use super::map::{Border, Map, Part};
-use super::winograd::Winograd;
-use super::{View, ViewMut};
+use super::winograd::{self, Winograd};
+use super::{Element, View, ViewMut};
 use crate::Activation;
 
 /// Zeros around the input of a convolution.
@@ -75,51 +76,54 @@ impl ConvSpec {
 
 /// What follows the sums of a convolution.
 #[derive(Debug, Clone, Copy)]
-pub struct Epilogue<'a> {
+pub struct Epilogue<'a, T = f32> {
     /// Added first: a shortcut, of the output's shape.
-    pub residual: Option<View<'a>>,
+    pub residual: Option<View<'a, T>>,
     /// Applied last.
     pub activation: Activation,
 }
 
-impl From<Activation> for Epilogue<'_> {
+impl<T> From<Activation> for Epilogue<'_, T> {
     fn from(activation: Activation) -> Self {
         Self { residual: None, activation }
     }
 }
 
-/// A convolution with packed weights.
+/// A convolution with packed weights, of inputs stored as `T`.
 #[derive(Debug)]
-pub struct Conv {
+pub struct Conv<T: Element = f32> {
     spec: ConvSpec,
     planar: bool,
-    pub(super) method: Method,
+    pub(super) method: Method<T>,
 }
 
 #[derive(Debug)]
-pub(super) enum Method {
-    Dense(Dense),
+pub(super) enum Method<T: Element> {
+    Dense(Dense<T>),
     Depthwise(Depthwise),
-    Winograd(Winograd),
+    Winograd(Winograd<f32>),
 }
 
 /// Fewest input channels that are worth blocks; with fewer, the input is planar.
 const BLOCKED: usize = 5;
 
-impl Conv {
+impl<T: Element> Conv<T> {
     /// Packs `weight` `[outputs, inputs / groups, kernel height, kernel width]` and `bias` `[outputs]`.
     ///
     /// # Panics
-    /// When a length or number of groups does not fit, or an extent, the stride or the dilation is zero.
+    /// When a length or number of groups does not fit, or an extent, the stride or the dilation is zero; for bf16 where it is not
+    /// [supported](super::supports_bf16).
     pub fn new(spec: ConvSpec, weight: &[f32], bias: &[f32]) -> Self {
         let divides = spec.groups > 0 && spec.inputs.is_multiple_of(spec.groups) && spec.outputs.is_multiple_of(spec.groups);
         let some = [spec.inputs, spec.outputs, spec.kernel[0], spec.kernel[1], spec.stride, spec.dilation].iter().all(|&extent| extent > 0);
         assert!(divides && some, "a convolution that cannot be: {spec:?}");
         assert!(weight.len() == spec.weights() && bias.len() == spec.outputs, "parameters of another shape: {spec:?}");
-        let planar = spec.groups == 1 && spec.inputs < BLOCKED && spec.stride <= 2;
+        assert!(T::supported(), "a type that this processor does not multiply");
+        // In a planar map the taps that an instruction multiplies together are neighbours.
+        let planar = spec.groups == 1 && spec.inputs < BLOCKED && spec.stride <= 2 && (T::GROUP == 1 || spec.dilation == 1);
         let method = if spec.is_depthwise() && !planar {
             Method::Depthwise(Depthwise::new(&spec, weight, bias))
-        } else if Winograd::suits(&spec) {
+        } else if winograd::suits::<T>(&spec) {
             Method::Winograd(Winograd::new(&spec, weight, bias))
         } else {
             Method::Dense(Dense::new(&spec, planar, weight, bias))
@@ -137,18 +141,13 @@ impl Conv {
         self.planar
     }
 
-    /// Values of the packed parameters.
-    pub fn len(&self) -> usize {
+    /// Bytes of the packed parameters.
+    pub fn bytes(&self) -> usize {
         match &self.method {
-            Method::Dense(dense) => dense.len(),
-            Method::Depthwise(depthwise) => depthwise.len(),
-            Method::Winograd(winograd) => winograd.len(),
+            Method::Dense(dense) => dense.bytes(),
+            Method::Depthwise(depthwise) => depthwise.bytes(),
+            Method::Winograd(winograd) => winograd.bytes(),
         }
-    }
-
-    /// Whether there are no parameters.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// As [`ConvSpec::plan`], with the border that this way of computing the convolution needs: at least as wide.
@@ -156,6 +155,10 @@ impl Conv {
         let (size, border) = self.spec.plan(size)?;
         let border = match &self.method {
             Method::Winograd(winograd) => winograd.border(size, border),
+            // The last tap of an incomplete group has weights of zero, but is read.
+            Method::Dense(_) if self.planar => {
+                Border { right: border.right + self.spec.kernel[1].next_multiple_of(T::GROUP) - self.spec.kernel[1], ..border }
+            }
             _ => border,
         };
         Some((size, border))
@@ -165,7 +168,11 @@ impl Conv {
     ///
     /// # Panics
     /// When maps or lengths do not fit the convolution.
-    pub fn run(&self, images: usize, input: View<'_>, output: ViewMut<'_>, epilogue: Epilogue<'_>) {
+    #[allow(private_bounds, reason = "every element's products are stored as such an element, and as f32")]
+    pub fn run<O: Element>(&self, images: usize, input: View<'_, T>, output: ViewMut<'_, O>, epilogue: Epilogue<'_, O>)
+    where
+        T: Product<O>,
+    {
         let spec = &self.spec;
         let Some((size, border)) = self.plan([input.map.height, input.map.width]) else { panic_on_maps(spec, input.map) };
         let fits = |map: &Map, channels: usize, size: [usize; 2], len: usize| {
@@ -197,17 +204,17 @@ pub(super) fn panic_on_maps(spec: &ConvSpec, input: &Map) -> ! {
 }
 
 /// A convolution whose maps were checked.
-pub(super) struct Job<'a> {
+pub(super) struct Job<'a, T, O> {
     pub(super) spec: &'a ConvSpec,
     pub(super) images: usize,
     /// The zeros that the convolution sees around its input; the map's own may be wider.
     pub(super) border: Border,
-    pub(super) input: View<'a>,
+    pub(super) input: View<'a, T>,
     pub(super) output: &'a Map,
-    pub(super) epilogue: Epilogue<'a>,
+    pub(super) epilogue: Epilogue<'a, O>,
 }
 
-impl Job<'_> {
+impl<T, O> Job<'_, T, O> {
     /// Row and column of output pixel `(row, column)`'s first tap.
     pub(super) fn first(&self, row: usize, column: usize) -> (isize, isize) {
         let at = |place: usize, before: usize| (place * self.spec.stride) as isize - before as isize;
@@ -221,8 +228,8 @@ impl Job<'_> {
     }
 }
 
-/// Distances of a kernel's taps from the first, in a map.
-pub(super) fn taps(spec: &ConvSpec, map: &Map) -> Vec<usize> {
+/// Distances of a kernel's taps from the first, in a map; of groups of `group` taps side by side, those of each group's first.
+pub(super) fn taps(spec: &ConvSpec, map: &Map, group: usize) -> Vec<usize> {
     let tap = |i: usize, j: usize| i * spec.dilation * map.row() + j * spec.dilation * map.lanes;
-    (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| tap(i, j))).collect()
+    (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).step_by(group).map(move |j| tap(i, j))).collect()
 }

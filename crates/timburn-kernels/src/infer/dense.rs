@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Shared};
 use super::conv::{ConvSpec, Job, taps};
+use super::element::Product;
 use super::map::Part;
-use super::tile::{Finish, LINE, Residual, Run, Tiles, kernel, most_pixels};
-use super::vector_lanes;
-use crate::cpu::buffer::Shared;
+use super::tile::{Finish, LINE_BYTES, Residual, Run, Tiles, most_pixels};
+use super::{Element, vector_lanes};
 
 /// Bytes of weights that are used on all of a task's pixels before the next: a part of a core's second-level cache.
 const WEIGHTS: usize = 320 << 10;
@@ -24,9 +24,9 @@ const SPAN: usize = 8;
 
 /// Packed weights of a dense or grouped convolution.
 #[derive(Debug)]
-pub(super) struct Dense {
+pub(super) struct Dense<T: Element> {
     panels: Vec<Panel>,
-    weights: Buffer,
+    weights: Buffer<T>,
     /// `[output blocks][lanes]`.
     bias: Buffer,
     /// Channels of an input block, and of the last.
@@ -54,7 +54,7 @@ pub(super) struct Span {
     count: usize,
 }
 
-impl Dense {
+impl<T: Element> Dense<T> {
     pub(super) fn new(spec: &ConvSpec, planar: bool, weight: &[f32], bias: &[f32]) -> Self {
         let lanes = vector_lanes();
         let depth = if planar { 1 } else { lanes };
@@ -67,24 +67,45 @@ impl Dense {
             let count = pair.min(blocks - first);
             let last_output = ((first + count) * lanes).min(spec.outputs) - 1;
             let inputs = first * lanes / rows * channels / depth..((last_output / rows + 1) * channels).div_ceil(depth);
-            let size = (spec.inputs.min(inputs.end * depth) - inputs.start * depth) * taps * lanes;
+            let channels = spec.inputs.min(inputs.end * depth) - inputs.start * depth;
+            // In a planar map an instruction multiplies taps side by side, in a blocked one channels.
+            let size = lanes
+                * if planar {
+                    channels * spec.kernel[0] * spec.kernel[1].next_multiple_of(T::GROUP)
+                } else {
+                    channels.next_multiple_of(T::GROUP) * taps
+                };
             panels.push(Panel { first, blocks: count, inputs, weights: len });
             len += count * size;
         }
-        let mut packed = Buffer::zeros(len);
+        let mut packed = Buffer::<T>::zeros(len);
         for panel in &panels {
+            let outputs = panel.first * lanes..((panel.first + panel.blocks) * lanes).min(spec.outputs);
             let mut at = panel.weights;
+            // One after the other, the values of an instruction: what it multiplies with each output's sum.
+            let mut pack = |group: &mut dyn Iterator<Item = (usize, usize)>| {
+                for (place, (input, tap)) in group.enumerate() {
+                    let (group, input) = (input / channels, input % channels);
+                    // Outside the output's group the weight stays zero.
+                    for output in outputs.start.max(group * rows)..outputs.end.min((group + 1) * rows) {
+                        let value = T::from_f32(weight[(output * channels + input) * taps + tap]);
+                        packed[at + (output - outputs.start) * T::GROUP + place] = value;
+                    }
+                }
+                at += panel.blocks * lanes * T::GROUP;
+            };
             for input in panel.inputs.clone() {
                 let inputs = input * depth..((input + 1) * depth).min(spec.inputs);
-                for tap in 0..taps {
-                    for input in inputs.clone() {
-                        let (group, input) = (input / channels, input % channels);
-                        let outputs = panel.first * lanes..((panel.first + panel.blocks) * lanes).min(spec.outputs);
-                        // Outside the output's group the weight stays zero.
-                        for output in outputs.start.max(group * rows)..outputs.end.min((group + 1) * rows) {
-                            packed[at + output - outputs.start] = weight[(output * channels + input) * taps + tap];
+                if planar {
+                    for first in (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).step_by(T::GROUP).map(move |j| (i, j))) {
+                        let row = first.0 * spec.kernel[1];
+                        pack(&mut (first.1..spec.kernel[1].min(first.1 + T::GROUP)).map(|j| (input, row + j)));
+                    }
+                } else {
+                    for tap in 0..taps {
+                        for first in inputs.clone().step_by(T::GROUP) {
+                            pack(&mut (first..inputs.end.min(first + T::GROUP)).map(|input| (input, tap)));
                         }
-                        at += panel.blocks * lanes;
                     }
                 }
             }
@@ -94,25 +115,35 @@ impl Dense {
         Self { panels, weights: packed, bias: padded, depth, last: (spec.inputs - 1) % depth + 1, planar }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.weights.len() + self.bias.len()
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.weights) + size_of_val(&*self.bias)
+    }
+
+    /// Groups of channels of an input block that has `channels` channels.
+    fn groups(&self, channels: usize) -> usize {
+        channels.div_ceil(T::GROUP)
+    }
+
+    /// Values of a panel's weights for a tap and an input block.
+    fn per_block(&self, panel: &Panel) -> usize {
+        self.groups(self.depth) * T::GROUP * panel.blocks * vector_lanes()
     }
 
     /// A pointwise convolution of `pixels` pixels of all blocks, `[blocks][pixels][lanes]` on both sides, without bias. `cover` covers them.
     ///
     /// # Safety
     /// Input and output have that many values, and the output is the caller's to write.
-    pub(super) unsafe fn multiply(&self, cover: &[Span], pixels: usize, input: *const f32, output: *mut f32) {
+    pub(super) unsafe fn multiply(&self, cover: &[Span], pixels: usize, input: *const T, output: *mut f32) {
         let lanes = vector_lanes();
         for panel in &self.panels {
-            let per_block = self.depth * panel.blocks * lanes;
+            let per_block = self.per_block(panel);
             let weights = &self.weights[panel.weights..];
             let len = panel.inputs.len() * per_block;
-            let lines = (self.depth * panel.blocks * lanes).div_ceil(LINE).div_ceil(pixels.div_ceil(most_pixels()).max(1));
+            let lines = (size_of::<T>() * per_block).div_ceil(LINE_BYTES).div_ceil(pixels.div_ceil(most_pixels()).max(1));
             let mut ahead = weights.as_ptr().wrapping_add(len);
             let stop = ahead.wrapping_add(len);
             for span in cover {
-                let Some(run) = kernel(1, span.columns, panel.blocks, 1, false) else { continue };
+                let Some(run): Option<Run<T, f32>> = T::kernel(1, span.columns, panel.blocks, 1, false) else { continue };
                 let tiles = Tiles {
                     count: span.count,
                     // SAFETY: a pixel of the input.
@@ -120,7 +151,7 @@ impl Dense {
                     input_row: 0,
                     input_block: pixels * lanes,
                     blocks: panel.inputs.len(),
-                    depth: [self.depth, self.last],
+                    depth: [self.depth, self.last].map(|channels| self.groups(channels)),
                     taps: &[0],
                     weights: weights.as_ptr(),
                     ahead,
@@ -132,14 +163,17 @@ impl Dense {
                     output_block: pixels * lanes,
                     finish: None,
                 };
-                ahead = ahead.wrapping_add(span.count * panel.inputs.len() * lines * LINE);
+                ahead = ahead.wrapping_add(span.count * panel.inputs.len() * lines * LINE_BYTES / size_of::<T>());
                 // SAFETY: as the caller promises.
                 unsafe { run(&tiles) };
             }
         }
     }
 
-    pub(super) fn run(&self, job: &Job<'_>, output: &mut [f32]) {
+    pub(super) fn run<O: Element>(&self, job: &Job<'_, T, O>, output: &mut [O])
+    where
+        T: Product<O>,
+    {
         let spans = spans(job, self.planar);
         let items = job.images * spans.len();
         if items == 0 {
@@ -147,13 +181,14 @@ impl Dense {
         }
         let (panels, threads) = (self.panels.len(), rayon::current_num_threads());
         // Parts of the pixels such that their input stays in the cache; then parts of the channels until there are tasks for all threads.
-        let bytes = job.images * job.input.map.image() * size_of::<f32>();
+        let bytes = job.images * job.input.map.image() * size_of::<T>();
         let work = job.images * job.output.height * job.output.width * job.spec.multiplications();
         let tasks = (work / GRAIN).clamp(1, TASKS * threads);
         let parts = bytes.div_ceil(INPUT).clamp(1, items);
         let slices = tasks.div_ceil(parts).clamp(1, panels);
         let parts = if parts * slices < tasks { tasks.div_ceil(slices).clamp(1, items) } else { parts };
-        let (taps, pointer) = (taps(job.spec, job.input.map), Shared::from_slice(output));
+        let group = if self.planar { T::GROUP } else { 1 };
+        let (taps, pointer) = (taps(job.spec, job.input.map, group), Shared::from_slice(output));
         let output = Part::whole(job.output);
         let range = |index: usize, of: usize, len: usize| index * len / of..(index + 1) * len / of;
         (0..parts * slices).into_par_iter().with_max_len(1).for_each(|task| {
@@ -169,23 +204,26 @@ impl Dense {
 
     /// One panel on some of the spans of all images, counted through. `output` says what of the output is where.
     #[allow(clippy::too_many_arguments, reason = "all of it differs from call to call")]
-    pub(super) fn panel(
+    pub(super) fn panel<O: Element>(
         &self,
-        job: &Job<'_>,
+        job: &Job<'_, T, O>,
         panel: &Panel,
         spans: &[Span],
         items: Range<usize>,
         taps: &[usize],
         output: Part<'_>,
-        values: Shared,
-    ) {
+        values: Shared<O>,
+    ) where
+        T: Product<O>,
+    {
         let lanes = vector_lanes();
         let (map, stride) = (job.input.map, job.spec.stride);
-        let per_block = self.depth * taps.len() * panel.blocks * lanes;
-        let chunk = (WEIGHTS / (size_of::<f32>() * per_block)).max(1);
+        let per_block = self.per_block(panel) * taps.len();
+        // Sums that are not complete wait in the output, if that keeps them.
+        let chunk = if T::KEEPS_SUMS { (WEIGHTS / (size_of::<T>() * per_block)).max(1) } else { panel.inputs.len().max(1) };
         // Where few tiles share the weights, those that come next are fetched while these are used: each tile fetches its part.
         let tiles: usize = items.clone().map(|item| spans[item % spans.len()].count).sum();
-        let lines = if self.planar { 0 } else { (self.depth * panel.blocks * lanes).div_ceil(LINE).div_ceil(tiles.max(1)) };
+        let lines = if self.planar { 0 } else { (size_of::<T>() * self.per_block(panel)).div_ceil(LINE_BYTES).div_ceil(tiles.max(1)) };
         for start in panel.inputs.clone().step_by(chunk) {
             let end = (start + chunk).min(panel.inputs.end);
             let last = (job.spec.inputs - (end - 1) * self.depth).min(self.depth);
@@ -194,7 +232,8 @@ impl Dense {
             let stop = ahead.wrapping_add((end - start) * per_block);
             for item in items.clone() {
                 let (image, span) = (item / spans.len(), spans[item % spans.len()]);
-                let Some(run): Option<Run> = kernel(span.rows, span.columns, panel.blocks, stride.min(2), self.planar) else { continue };
+                let kernel: Option<Run<T, O>> = T::kernel(span.rows, span.columns, panel.blocks, stride.min(2), self.planar);
+                let Some(run) = kernel else { continue };
                 // Where rows do not matter, a column may lie in any of them.
                 let place = |part: Part<'_>| part.at(image, panel.first, span.row as isize, span.column as isize);
                 let (row, column) = job.first(span.row, span.column);
@@ -210,7 +249,7 @@ impl Dense {
                     input_row: stride * map.row(),
                     input_block: map.plane(),
                     blocks: end - start,
-                    depth: [self.depth, last],
+                    depth: [self.depth, last].map(|channels| self.groups(channels)),
                     taps,
                     weights: weights.as_ptr(),
                     ahead,
@@ -222,7 +261,7 @@ impl Dense {
                     output_block: output.map.plane(),
                     finish,
                 };
-                ahead = ahead.wrapping_add(span.count * (end - start) * taps.len() * lines * LINE);
+                ahead = ahead.wrapping_add(span.count * (end - start) * taps.len() * lines * LINE_BYTES / size_of::<T>());
                 // SAFETY: `Conv::run` has checked that the maps hold all pixels of all spans and, in their border, all that the taps see;
                 // a task's spans and panels are its own, so that nobody else touches these outputs.
                 unsafe { run(&tiles) };
@@ -232,7 +271,7 @@ impl Dense {
 }
 
 /// Whether rows do not matter: a pointwise convolution on maps without borders sees one long row.
-fn is_flat(job: &Job<'_>) -> bool {
+fn is_flat<T: Element, O: Element>(job: &Job<'_, T, O>) -> bool {
     let bare = |map: &super::Map| map.border == super::Border::default();
     let residual = job.epilogue.residual.is_none_or(|residual| bare(residual.map));
     job.spec.kernel == [1, 1] && job.spec.stride == 1 && bare(job.input.map) && bare(job.output) && residual
@@ -255,7 +294,7 @@ pub(super) fn cover(width: usize) -> Vec<Span> {
 }
 
 /// Covers an output plane with tiles.
-fn spans(job: &Job<'_>, planar: bool) -> Vec<Span> {
+fn spans<T: Element, O: Element>(job: &Job<'_, T, O>, planar: bool) -> Vec<Span> {
     let (height, width) = if is_flat(job) { (1, job.output.height * job.output.width) } else { (job.output.height, job.output.width) };
     rows_of_spans(0..height, width, job.spec.stride, planar)
 }

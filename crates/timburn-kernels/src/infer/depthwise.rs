@@ -5,16 +5,16 @@
     reason = "whatever the compiler does not inline is compiled without the vector instructions"
 )]
 
-use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned};
 use rayon::prelude::*;
 
-use super::buffer::Buffer;
+use super::Element;
+use super::buffer::{Buffer, Shared};
 use super::conv::{ConvSpec, Job, taps};
 use super::map::Part;
 use super::tile::activate;
 use super::vector_lanes;
 use crate::Activation;
-use crate::cpu::buffer::Shared;
 use crate::cpu::tile::{lanes, many_registers};
 
 /// Fewest multiplications of a task.
@@ -22,7 +22,7 @@ const GRAIN: usize = 1 << 18;
 /// Tasks per thread when there is enough to do.
 const TASKS: usize = 4;
 
-/// Packed weights of a depthwise convolution.
+/// Packed weights of a depthwise convolution: f32, as are its products. Inputs and outputs are stored as whatever they are.
 #[derive(Debug)]
 pub(super) struct Depthwise {
     /// `[blocks][taps][lanes]`.
@@ -46,12 +46,12 @@ impl Depthwise {
         Self { weights, bias: padded }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.weights.len() + self.bias.len()
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.weights) + size_of_val(&*self.bias)
     }
 
-    pub(super) fn run(&self, job: &Job<'_>, output: &mut [f32]) {
-        let (to, blocks, taps) = (job.output, job.output.blocks(), taps(job.spec, job.input.map));
+    pub(super) fn run<I: Element, O: Element>(&self, job: &Job<'_, I, O>, output: &mut [O]) {
+        let (to, blocks, taps) = (job.output, job.output.blocks(), taps(job.spec, job.input.map, 1));
         let input = Part::whole(job.input.map);
         // A task is a few rows of one block of one image.
         let (planes, work) = (job.images * blocks, job.images * to.height * to.width * job.spec.multiplications());
@@ -72,20 +72,21 @@ impl Depthwise {
 }
 
 /// Rows of one block of one image.
-pub(super) struct Rows<'a> {
+pub(super) struct Rows<'a, I, O> {
     pub(super) layer: &'a Depthwise,
-    pub(super) job: &'a Job<'a>,
+    /// Its input is not looked at.
+    pub(super) job: &'a Job<'a, I, O>,
     pub(super) taps: &'a [usize],
     /// The input: the job's own, or as much of it as is seen here.
     pub(super) input: Part<'a>,
-    pub(super) values: *const f32,
+    pub(super) values: *const I,
     pub(super) image: usize,
     pub(super) block: usize,
     pub(super) rows: std::ops::Range<usize>,
-    pub(super) output: Shared,
+    pub(super) output: Shared<O>,
 }
 
-impl WithSimd for Rows<'_> {
+impl<I: Element, O: Element> WithSimd for Rows<'_, I, O> {
     type Output = ();
 
     #[inline(always)]
@@ -99,7 +100,7 @@ impl WithSimd for Rows<'_> {
     }
 }
 
-impl Rows<'_> {
+impl<I: Element, O: Element> Rows<'_, I, O> {
     #[inline(always)]
     fn compute<S: Simd, const STRIDE: usize>(&self) {
         let width = self.job.output.width;
@@ -139,20 +140,20 @@ impl Rows<'_> {
             for (index, &tap) in taps.iter().enumerate() {
                 let weight = vload_unaligned(weights.add(index * lanes::<S>()));
                 for c in 0..C {
-                    sums[c] = f32::vmul_add(weight, vload_unaligned(input.add(tap + c * STRIDE * lanes::<S>())), sums[c]);
+                    sums[c] = f32::vmul_add(weight, I::load::<S>(input.add(tap + c * STRIDE * lanes::<S>())), sums[c]);
                 }
             }
             if let Some(residual) = job.epilogue.residual {
                 let at = plane(residual.map) + residual.map.at(row as isize, column as isize);
                 for c in 0..C {
-                    sums[c] = sums[c] + vload_unaligned(residual.values.as_ptr().add(at + c * lanes::<S>()));
+                    sums[c] = sums[c] + O::load::<S>(residual.values.as_ptr().add(at + c * lanes::<S>()));
                 }
             }
             let output = self.output.at(plane(to) + to.at(row as isize, column as isize));
             for c in 0..C {
                 let value =
                     if job.epilogue.activation == Activation::Identity { sums[c] } else { activate::<S>(sums[c], job.epilogue.activation) };
-                vstore_unaligned(output.add(c * lanes::<S>()), value);
+                O::store::<S>(output.add(c * lanes::<S>()), value);
             }
         }
         C

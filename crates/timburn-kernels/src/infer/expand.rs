@@ -2,19 +2,20 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Shared;
 use super::conv::{Conv, Job, Method, Padding, panic_on_maps, taps};
 use super::dense::{Dense, rows_of_spans};
 use super::depthwise::{Depthwise, Rows};
 use super::map::{Border, Map, Part};
-use super::{View, ViewMut, vector_lanes};
+use super::{Element, View, ViewMut, vector_lanes};
 use crate::Activation;
-use crate::cpu::buffer::{Scratch, Shared};
+use crate::cpu::buffer::Scratch;
 use macerator::AutoArch;
 
 /// Bytes of what is between, for one or two blocks: a part of a core's second-level cache.
 const BETWEEN: usize = 256 << 10;
 
-fn methods<'a>(expand: &'a Conv, depthwise: &'a Conv) -> Option<(&'a Dense, &'a Depthwise)> {
+fn methods<'a, T: Element>(expand: &'a Conv<T>, depthwise: &'a Conv<T>) -> Option<(&'a Dense<T>, &'a Depthwise)> {
     let (first, second) = (expand.spec(), depthwise.spec());
     // Windows that lie wholly in the padding would see rows that are not there.
     let inside = match second.padding {
@@ -33,20 +34,20 @@ fn methods<'a>(expand: &'a Conv, depthwise: &'a Conv) -> Option<(&'a Dense, &'a 
 }
 
 /// Whether [`expand_depthwise`] can compute these two, one after the other.
-pub fn expands(expand: &Conv, depthwise: &Conv) -> bool {
+pub fn expands<T: Element>(expand: &Conv<T>, depthwise: &Conv<T>) -> bool {
     methods(expand, depthwise).is_some()
 }
 
-/// `depthwise(activation(expand(input)))`, each followed by its activation.
+/// `depthwise(activation(expand(input)))`, each followed by its activation. What is between them is f32.
 ///
 /// # Panics
 /// When the two are not [such convolutions](expands), or the maps do not fit them.
-pub fn expand_depthwise(
+pub fn expand_depthwise<T: Element>(
     images: usize,
-    [expand, depthwise]: [&Conv; 2],
+    [expand, depthwise]: [&Conv<T>; 2],
     activations: [Activation; 2],
-    input: View<'_>,
-    output: ViewMut<'_>,
+    input: View<'_, T>,
+    output: ViewMut<'_, T>,
 ) {
     let size = [input.map.height, input.map.width];
     let (Some((dense, layer)), Some((result, border))) = (methods(expand, depthwise), depthwise.plan(size)) else {
@@ -80,10 +81,11 @@ pub fn expand_depthwise(
         let part = Part { map: &between, first: [image, panel.first, seen.start] };
         let spans = rows_of_spans(seen, size[1], 1, false);
         let job = Job { spec: expand.spec(), images, border: Border::default(), input, output: &between, epilogue: activations[0].into() };
-        let values = Shared::from_slice(values);
+        let values = Shared::<f32>::from_slice(values);
         dense.panel(&job, panel, &spans, image * spans.len()..(image + 1) * spans.len(), &[0], part, values);
-        let job = Job { spec, images, border, input, output: output.map, epilogue: activations[1].into() };
-        let taps = taps(spec, &between);
+        let job =
+            Job { spec, images, border, input: View { map: &between, values: &[] }, output: output.map, epilogue: activations[1].into() };
+        let taps = taps(spec, &between, 1);
         for block in panel.first..panel.first + panel.blocks {
             // SAFETY: the start of the scratch.
             let values = unsafe { values.at(0) };

@@ -1,4 +1,4 @@
-use super::vector_lanes;
+use super::{Element, vector_lanes};
 
 /// Zeros around each plane of a map, in pixels: what a consumer's kernel sees outside the picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,7 +89,7 @@ impl Map {
     ///
     /// # Panics
     /// When `values` is shorter than [`len`](Self::len).
-    pub fn clear_border(&self, images: usize, values: &mut [f32]) {
+    pub fn clear_border<T: Element>(&self, images: usize, values: &mut [T]) {
         if self.border == Border::default() {
             return;
         }
@@ -99,10 +99,10 @@ impl Map {
             let mut end = 0;
             for line in 0..self.height {
                 let start = (self.border.top + line) * row + self.border.left * self.lanes;
-                plane[end..start].fill(0.0);
+                plane[end..start].fill(T::default());
                 end = start + width;
             }
-            plane[end..].fill(0.0);
+            plane[end..].fill(T::default());
         }
     }
 
@@ -110,7 +110,7 @@ impl Map {
     ///
     /// # Panics
     /// When `target` is shorter than [`len`](Self::len) or `source` has another length than the shape says.
-    pub fn from_nchw(&self, images: usize, source: &[f32], target: &mut [f32]) {
+    pub fn from_nchw<T: Element>(&self, images: usize, source: &[f32], target: &mut [T]) {
         assert_eq!(source.len(), images * self.channels * self.height * self.width, "pictures of another size");
         self.clear_border(images, target);
         let area = self.height * self.width;
@@ -123,12 +123,13 @@ impl Map {
                 for row in 0..self.height {
                     let line = &mut target[self.at(row as isize, 0)..][..self.width * self.lanes];
                     if self.lanes == 1 {
-                        line.copy_from_slice(&planes[row * self.width..][..self.width]);
+                        T::round(&planes[row * self.width..][..self.width], line);
                         continue;
                     }
                     for (column, pixel) in line.chunks_exact_mut(self.lanes).enumerate() {
                         for (lane, value) in pixel.iter_mut().enumerate() {
-                            *value = if lane < count { planes[lane * area + row * self.width + column] } else { 0.0 };
+                            let source = if lane < count { planes[lane * area + row * self.width + column] } else { 0.0 };
+                            *value = T::from_f32(source);
                         }
                     }
                 }
@@ -140,14 +141,14 @@ impl Map {
     ///
     /// # Panics
     /// When `source` is shorter than [`len`](Self::len).
-    pub fn to_nchw(&self, images: usize, source: &[f32]) -> Vec<f32> {
+    pub fn to_nchw<T: Element>(&self, images: usize, source: &[T]) -> Vec<f32> {
         let mut target = Vec::with_capacity(images * self.channels * self.height * self.width);
         for image in 0..images {
             for channel in 0..self.channels {
                 let plane = &source[image * self.image() + channel / self.lanes * self.plane()..][..self.plane()];
                 for row in 0..self.height {
                     let line = &plane[self.at(row as isize, 0)..][..self.width * self.lanes];
-                    target.extend(line.iter().skip(channel % self.lanes).step_by(self.lanes));
+                    target.extend(line.iter().skip(channel % self.lanes).step_by(self.lanes).map(|&value| value.to_f32()));
                 }
             }
         }

@@ -5,14 +5,15 @@
     reason = "whatever the compiler does not inline is compiled without the vector instructions"
 )]
 
-use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vstore_unaligned};
 use rayon::prelude::*;
 
+use super::buffer::Shared;
 use super::conv::Epilogue;
+use super::element::Stored;
 use super::map::Map;
 use super::tile::activate;
-use super::{View, ViewMut, vector_lanes};
-use crate::cpu::buffer::Shared;
+use super::{Element, View, ViewMut, vector_lanes};
 use crate::cpu::tile::{Lanes, lanes, splat};
 
 /// Fewest values of a task.
@@ -75,15 +76,15 @@ impl Window {
     }
 }
 
-struct Pool<'a> {
-    input: View<'a>,
+struct Pool<'a, T> {
+    input: View<'a, T>,
     output: &'a Map,
-    values: Shared,
+    values: Shared<T>,
     window: Window,
     mean: bool,
 }
 
-impl Planes for Pool<'_> {
+impl<T: Element> Planes for Pool<'_, T> {
     #[inline(always)]
     unsafe fn plane<S: Simd>(&self, image: usize, block: usize) {
         let (from, to) = (self.input.map, self.output);
@@ -96,7 +97,7 @@ impl Planes for Pool<'_> {
                 for i in top..bottom {
                     for j in left..right {
                         // SAFETY: a pixel of the map; each is a vector.
-                        let pixel: Lanes<S> = unsafe { vload_unaligned(input.as_ptr().add(from.at(i as isize, j as isize))) };
+                        let pixel: Lanes<S> = unsafe { T::load::<S>(input.as_ptr().add(from.at(i as isize, j as isize))) };
                         // NaN compares false: it replaces what was there, and stays.
                         value = if self.mean { value + pixel } else { pixel.le(value).select(value, maximum::<S>(value, pixel)) };
                     }
@@ -106,7 +107,7 @@ impl Planes for Pool<'_> {
                 }
                 let at = image * to.image() + block * to.plane() + to.at(row as isize, column as isize);
                 // SAFETY: a pixel of this plane, which is the caller's.
-                unsafe { vstore_unaligned(self.values.at(at), value) };
+                unsafe { T::store::<S>(self.values.at(at), value) };
             }
         }
     }
@@ -118,7 +119,7 @@ fn maximum<S: Simd>(value: Lanes<S>, pixel: Lanes<S>) -> Lanes<S> {
     value.le(value).select(pixel, value)
 }
 
-fn pool(images: usize, input: View<'_>, output: ViewMut<'_>, window: Window, mean: bool) {
+fn pool<T: Element>(images: usize, input: View<'_, T>, output: ViewMut<'_, T>, window: Window, mean: bool) {
     check(images, input.map, input.values.len(), output.map.channels);
     check(images, output.map, output.values.len(), input.map.channels);
     window.fits(input.map, output.map);
@@ -130,7 +131,7 @@ fn pool(images: usize, input: View<'_>, output: ViewMut<'_>, window: Window, mea
 ///
 /// # Panics
 /// When the maps do not fit each other, or a window lies outside the picture.
-pub fn max_pool(images: usize, [kernel, stride, padding]: [usize; 3], input: View<'_>, output: ViewMut<'_>) {
+pub fn max_pool<T: Element>(images: usize, [kernel, stride, padding]: [usize; 3], input: View<'_, T>, output: ViewMut<'_, T>) {
     pool(images, input, output, Window { kernel, stride, padding }, false);
 }
 
@@ -138,17 +139,17 @@ pub fn max_pool(images: usize, [kernel, stride, padding]: [usize; 3], input: Vie
 ///
 /// # Panics
 /// As [`max_pool`].
-pub fn average_pool(images: usize, [kernel, stride]: [usize; 2], input: View<'_>, output: ViewMut<'_>) {
+pub fn average_pool<T: Element>(images: usize, [kernel, stride]: [usize; 2], input: View<'_, T>, output: ViewMut<'_, T>) {
     pool(images, input, output, Window { kernel, stride, padding: 0 }, true);
 }
 
-struct Means<'a> {
-    input: View<'a>,
+struct Means<'a, T> {
+    input: View<'a, T>,
     output: &'a Map,
-    values: Shared,
+    values: Shared<f32>,
 }
 
-impl Planes for Means<'_> {
+impl<T: Element> Planes for Means<'_, T> {
     #[inline(always)]
     unsafe fn plane<S: Simd>(&self, image: usize, block: usize) {
         let map = self.input.map;
@@ -162,7 +163,7 @@ impl Planes for Means<'_> {
                 for i in 0..SUMS {
                     if column + i < map.width {
                         // SAFETY: a pixel of the line.
-                        sums[i] = sums[i] + unsafe { vload_unaligned(line.as_ptr().add((column + i) * lanes::<S>())) };
+                        sums[i] = sums[i] + unsafe { T::load::<S>(line.as_ptr().add((column + i) * lanes::<S>())) };
                     }
                 }
                 column += SUMS;
@@ -175,12 +176,12 @@ impl Planes for Means<'_> {
     }
 }
 
-/// Means over the planes of `images` images. The output is one image of one row, whose columns are the images: what a fully connected
+/// Means over the planes of `images` images, in f32. The output is one image of one row, whose columns are the images: what a fully connected
 /// layer, as a pointwise [`Conv`](super::Conv), computes from it, it computes for all images at once.
 ///
 /// # Panics
 /// When the maps do not fit each other.
-pub fn global_average_pool(images: usize, input: View<'_>, output: ViewMut<'_>) {
+pub fn global_average_pool<T: Element>(images: usize, input: View<'_, T>, output: ViewMut<'_>) {
     check(images, input.map, input.values.len(), output.map.channels);
     check(1, output.map, output.values.len(), input.map.channels);
     assert!(output.map.height == 1 && output.map.width == images, "one column per image: {:?}", output.map);
@@ -188,31 +189,31 @@ pub fn global_average_pool(images: usize, input: View<'_>, output: ViewMut<'_>) 
     for_planes(images, input.map, &work);
 }
 
-struct Scale<'a> {
-    input: View<'a>,
+struct Scale<'a, T> {
+    input: View<'a, T>,
     gates: View<'a>,
-    epilogue: Epilogue<'a>,
+    epilogue: Epilogue<'a, T>,
     output: &'a Map,
-    values: Shared,
+    values: Shared<T>,
 }
 
-impl Planes for Scale<'_> {
+impl<T: Element> Planes for Scale<'_, T> {
     #[inline(always)]
     unsafe fn plane<S: Simd>(&self, image: usize, block: usize) {
         let plane = |map: &Map| image * map.image() + block * map.plane();
         let (from, to, gates) = (self.input.map, self.output, self.gates.map);
         // SAFETY: the maps were checked, and all have this plane.
         unsafe {
-            let gate = vload_unaligned(self.gates.values.as_ptr().add(block * gates.plane() + gates.at(0, image as isize)));
+            let gate = f32::load::<S>(self.gates.values.as_ptr().add(block * gates.plane() + gates.at(0, image as isize)));
             for row in 0..to.height {
                 for column in 0..to.width {
                     let pixel = |map: &Map| plane(map) + map.at(row as isize, column as isize);
-                    let mut value: Lanes<S> = vload_unaligned(self.input.values.as_ptr().add(pixel(from)));
+                    let mut value: Lanes<S> = T::load::<S>(self.input.values.as_ptr().add(pixel(from)));
                     value = match self.epilogue.residual {
-                        Some(residual) => f32::vmul_add(value, gate, vload_unaligned(residual.values.as_ptr().add(pixel(residual.map)))),
+                        Some(residual) => f32::vmul_add(value, gate, T::load::<S>(residual.values.as_ptr().add(pixel(residual.map)))),
                         None => value * gate,
                     };
-                    vstore_unaligned(self.values.at(pixel(to)), activate::<S>(value, self.epilogue.activation));
+                    T::store::<S>(self.values.at(pixel(to)), activate::<S>(value, self.epilogue.activation));
                 }
             }
         }
@@ -223,7 +224,7 @@ impl Planes for Scale<'_> {
 ///
 /// # Panics
 /// When the maps do not fit each other.
-pub fn scale(images: usize, input: View<'_>, gates: View<'_>, epilogue: Epilogue<'_>, output: ViewMut<'_>) {
+pub fn scale<T: Element>(images: usize, input: View<'_, T>, gates: View<'_>, epilogue: Epilogue<'_, T>, output: ViewMut<'_, T>) {
     let channels = input.map.channels;
     let same = |map: &Map| [map.height, map.width] == [input.map.height, input.map.width];
     check(images, input.map, input.values.len(), channels);
@@ -242,7 +243,7 @@ pub fn scale(images: usize, input: View<'_>, gates: View<'_>, epilogue: Epilogue
 ///
 /// # Panics
 /// When the maps do not fit each other.
-pub fn subsample(images: usize, stride: usize, before: usize, input: View<'_>, output: ViewMut<'_>) {
+pub fn subsample<T: Element>(images: usize, stride: usize, before: usize, input: View<'_, T>, output: ViewMut<'_, T>) {
     let (from, to, lanes) = (input.map, output.map, vector_lanes());
     check(images, from, input.values.len(), from.channels);
     check(images, to, output.values.len(), to.channels);
@@ -258,7 +259,7 @@ pub fn subsample(images: usize, stride: usize, before: usize, input: View<'_>, o
                     for (lane, value) in pixel.iter_mut().enumerate() {
                         let source = (block * lanes + lane).checked_sub(before).filter(|&channel| channel < from.channels);
                         let value_of = |channel: usize| input.values[seen + channel / lanes * from.plane() + channel % lanes];
-                        *value = source.map_or(0.0, value_of);
+                        *value = source.map_or(T::default(), value_of);
                     }
                 }
             }

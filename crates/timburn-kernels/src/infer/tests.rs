@@ -10,14 +10,15 @@
 //!     cargo test --release -p timburn-kernels --lib --target x86_64-unknown-linux-gnu infer::
 //! ```
 
+use super::element::Product;
 use super::*;
 use crate::Activation;
 
 /// SplitMix64.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -25,35 +26,48 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn between(&mut self, low: usize, high: usize) -> usize {
+    pub(super) fn between(&mut self, low: usize, high: usize) -> usize {
         low + (self.next() % (high - low + 1) as u64) as usize
     }
 
-    fn values(&mut self, len: usize) -> Vec<f32> {
+    pub(super) fn values(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
     }
 
-    fn border(&mut self) -> Border {
+    pub(super) fn border(&mut self) -> Border {
         let mut side = || self.between(0, 5).saturating_sub(3);
         Border { top: side(), bottom: side(), left: side(), right: side() }
     }
 
-    fn activation(&mut self) -> Activation {
+    pub(super) fn activation(&mut self) -> Activation {
         [Activation::Identity, Activation::Relu, Activation::Relu6][self.between(0, 2)]
     }
 }
 
 /// Largest difference over the largest expected value.
 fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_rounded::<f32>(what, found, expected, tolerance);
+}
+
+/// The same of values that were then rounded to an element.
+pub(super) fn assert_rounded<T: Element>(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(1e-30f64, |scale, x| scale.max(x.abs()));
+    // Half a unit in the last of eight binary places.
+    let rounding = if T::GROUP == 2 { 0.5f64.powi(8) } else { 0.0 };
     for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
-        let error = (f64::from(found) - expected).abs() / scale;
-        assert!(error <= tolerance, "{what}: value {index} is {found}, not {expected}");
+        let error = (f64::from(found) - expected).abs();
+        let most = tolerance * scale + rounding * (expected.abs() + tolerance * scale);
+        assert!(error <= most, "{what}: value {index} is {found}, not {expected}");
     }
 }
 
-fn apply(activation: Activation, value: f64) -> f64 {
+/// Values that an element holds exactly.
+pub(super) fn exact<T: Element>(values: Vec<f32>) -> Vec<f32> {
+    values.into_iter().map(|value| T::from_f32(value).to_f32()).collect()
+}
+
+pub(super) fn apply(activation: Activation, value: f64) -> f64 {
     match activation {
         Activation::Identity => value,
         Activation::Relu => value.max(0.0),
@@ -63,27 +77,35 @@ fn apply(activation: Activation, value: f64) -> f64 {
 
 /// A map filled with values, everything else in its buffer as it should be: zeros.
 fn laid_out(map: &Map, images: usize, values: &[f32]) -> Buffer {
+    laid_out_as(map, images, values)
+}
+
+pub(super) fn laid_out_as<T: Element>(map: &Map, images: usize, values: &[f32]) -> Buffer<T> {
     let mut buffer = Buffer::zeros(map.len(images));
-    buffer.fill(f32::NAN);
+    buffer.fill(T::from_f32(f32::NAN));
     map.from_nchw(images, values, &mut buffer);
     buffer
 }
 
 /// A buffer that shows what was not written.
 fn unwritten(map: &Map, images: usize) -> Buffer {
+    unwritten_as(map, images)
+}
+
+pub(super) fn unwritten_as<T: Element>(map: &Map, images: usize) -> Buffer<T> {
     let mut buffer = Buffer::zeros(map.len(images));
-    buffer.fill(f32::NAN);
+    buffer.fill(T::from_f32(f32::NAN));
     map.clear_border(images, &mut buffer);
     buffer
 }
 
 /// Border and unused lanes are zeros.
-fn assert_clean(what: &str, map: &Map, images: usize, values: &[f32]) {
-    let again = laid_out(map, images, &map.to_nchw(images, values));
+pub(super) fn assert_clean<T: Element>(what: &str, map: &Map, images: usize, values: &[T]) {
+    let again: Buffer<T> = laid_out_as(map, images, &map.to_nchw(images, values));
     assert_eq!(&again[..], &values[..map.len(images)], "{what}");
 }
 
-fn convolve(spec: &ConvSpec, images: usize, [height, width]: [usize; 2], x: &[f32], w: &[f32], bias: &[f32]) -> Vec<f64> {
+pub(super) fn convolve(spec: &ConvSpec, images: usize, [height, width]: [usize; 2], x: &[f32], w: &[f32], bias: &[f32]) -> Vec<f64> {
     let (size, border) = spec.plan([height, width]).expect("a kernel that fits");
     let (channels, rows) = (spec.inputs / spec.groups, spec.outputs / spec.groups);
     let mut output = Vec::new();
@@ -114,19 +136,29 @@ fn convolve(spec: &ConvSpec, images: usize, [height, width]: [usize; 2], x: &[f3
 }
 
 fn check_convolution(spec: ConvSpec, images: usize, size: [usize; 2], random: &mut Random) {
+    check_convolution_as::<f32, f32>(spec, images, size, random);
+}
+
+/// Of inputs and weights stored as `T`, to outputs stored as `O`.
+pub(super) fn check_convolution_as<T: Product<O> + Element, O: Element>(
+    spec: ConvSpec,
+    images: usize,
+    size: [usize; 2],
+    random: &mut Random,
+) {
     let Some((result, _)) = spec.plan(size) else { return };
     let (activation, with_residual) = (random.activation(), random.between(0, 1) == 1);
     let what = format!("{spec:?} on {images} of {size:?}, {activation:?}, residual {with_residual}");
-    let x = random.values(images * spec.inputs * size[0] * size[1]);
-    let (w, bias) = (random.values(spec.weights()), random.values(spec.outputs));
-    let shortcut = random.values(images * spec.outputs * result[0] * result[1]);
+    let x = exact::<T>(random.values(images * spec.inputs * size[0] * size[1]));
+    let (w, bias) = (exact::<T>(random.values(spec.weights())), random.values(spec.outputs));
+    let shortcut = exact::<O>(random.values(images * spec.outputs * result[0] * result[1]));
     let mut expected = convolve(&spec, images, size, &x, &w, &bias);
     // Rounding errors are those of the sums, however small an activation makes them.
     let sums = expected.iter().fold(0f64, |most, x| most.max(x.abs()));
     for (value, &more) in expected.iter_mut().zip(&shortcut) {
         *value = apply(activation, *value + if with_residual { f64::from(more) } else { 0.0 });
     }
-    let conv = Conv::new(spec, &w, &bias);
+    let conv = Conv::<T>::new(spec, &w, &bias);
     // Sometimes the borders are no wider than they need be: pointwise convolutions then see one long row.
     let more = |random: &mut Random| if random.between(0, 1) == 1 { random.border() } else { Border::default() };
     let (_, border) = conv.plan(size).expect("as before");
@@ -134,38 +166,44 @@ fn check_convolution(spec: ConvSpec, images: usize, size: [usize; 2], random: &m
     let input = if conv.planar() { Map::planar(spec.inputs, size, input) } else { Map::new(spec.inputs, size, input) };
     let output = Map::new(spec.outputs, result, more(random));
     let residual = Map::new(spec.outputs, result, more(random));
-    let (x, shortcut) = (laid_out(&input, images, &x), laid_out(&residual, images, &shortcut));
+    let (x, shortcut): (Buffer<T>, Buffer<O>) = (laid_out_as(&input, images, &x), laid_out_as(&residual, images, &shortcut));
     let epilogue = Epilogue { residual: with_residual.then_some(View { map: &residual, values: &shortcut }), activation };
-    let mut values = unwritten(&output, images);
+    let mut values: Buffer<O> = unwritten_as(&output, images);
     conv.run(images, View { map: &input, values: &x }, ViewMut { map: &output, values: &mut values }, epilogue);
     let most = expected.iter().fold(1e-30f64, |most, x| most.max(x.abs()));
-    let tolerance = if winograd::Winograd::suits(&spec) { 1e-5 } else { 3e-6 } * (sums / most).max(1.0);
-    assert_close(&what, &output.to_nchw(images, &values), &expected, tolerance);
+    let tolerance = if winograd::suits::<T>(&spec) { 1e-5 } else { 3e-6 } * (sums / most).max(1.0);
+    assert_rounded::<O>(&what, &output.to_nchw(images, &values), &expected, tolerance);
     assert_clean(&what, &output, images, &values);
     // The same on one thread, bit by bit.
-    let mut again = unwritten(&output, images);
+    let mut again: Buffer<O> = unwritten_as(&output, images);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
     pool.install(|| conv.run(images, View { map: &input, values: &x }, ViewMut { map: &output, values: &mut again }, epilogue));
     assert_eq!(&values[..], &again[..], "{what}");
+}
+
+/// All that a convolution may be.
+pub(super) fn any_convolution(random: &mut Random) -> (ConvSpec, usize, [usize; 2]) {
+    let groups = [1, 1, 1, 2, 3, 4, 8][random.between(0, 6)];
+    let kernel = [[1, 1], [3, 3], [1, 1], [3, 3], [7, 7], [5, 5], [1, 3], [2, 2]][random.between(0, 7)];
+    let spec = ConvSpec {
+        inputs: groups * random.between(1, 40 / groups),
+        outputs: groups * random.between(1, 70 / groups),
+        kernel,
+        stride: [1, 1, 1, 2, 2, 3][random.between(0, 5)],
+        dilation: [1, 1, 1, 2, 3][random.between(0, 4)],
+        groups,
+        padding: if random.between(0, 3) == 0 { Padding::Same } else { Padding::Zeros(random.between(0, 3)) },
+    };
+    let size = [random.between(1, 20), random.between(1, 31)];
+    (spec, random.between(1, 3), size)
 }
 
 #[test]
 fn convolutions_of_random_shapes() {
     let mut random = Random(1);
     for _ in 0..250 {
-        let groups = [1, 1, 1, 2, 3, 4, 8][random.between(0, 6)];
-        let kernel = [[1, 1], [3, 3], [1, 1], [3, 3], [7, 7], [5, 5], [1, 3], [2, 2]][random.between(0, 7)];
-        let spec = ConvSpec {
-            inputs: groups * random.between(1, 40 / groups),
-            outputs: groups * random.between(1, 70 / groups),
-            kernel,
-            stride: [1, 1, 1, 2, 2, 3][random.between(0, 5)],
-            dilation: [1, 1, 1, 2, 3][random.between(0, 4)],
-            groups,
-            padding: if random.between(0, 3) == 0 { Padding::Same } else { Padding::Zeros(random.between(0, 3)) },
-        };
-        let size = [random.between(1, 20), random.between(1, 31)];
-        check_convolution(spec, random.between(1, 3), size, &mut random);
+        let (spec, images, size) = any_convolution(&mut random);
+        check_convolution(spec, images, size, &mut random);
     }
 }
 
@@ -234,7 +272,7 @@ fn expansions_are_the_two_convolutions() {
             if case % 8 == 0 { [random.between(20, 60), random.between(100, 160)] } else { [random.between(1, 20), random.between(1, 20)] };
         let Some((result, border)) = spec.plan(size) else { continue };
         let images = random.between(1, 2);
-        let convs = [&dense, &spec].map(|spec| Conv::new(*spec, &random.values(spec.weights()), &random.values(channels)));
+        let convs = [&dense, &spec].map(|spec| Conv::<f32>::new(*spec, &random.values(spec.weights()), &random.values(channels)));
         let activations = [random.activation(), random.activation()];
         let map = Map::new(inputs, size, random.border());
         let x = laid_out(&map, images, &random.values(images * inputs * size[0] * size[1]));
@@ -344,7 +382,7 @@ fn maximum_keeps_nan() {
 #[test]
 fn activations_keep_nan() {
     let spec = ConvSpec { inputs: 5, outputs: 3, kernel: [1, 1], stride: 1, dilation: 1, groups: 1, padding: Padding::Zeros(0) };
-    let conv = Conv::new(spec, &[1.0; 15], &[f32::NAN, -9.0, 9.0]);
+    let conv = Conv::<f32>::new(spec, &[1.0; 15], &[f32::NAN, -9.0, 9.0]);
     let (map, to) = (Map::new(5, [1, 1], Border::default()), Map::new(3, [1, 1], Border::default()));
     for (activation, bounds) in [(Activation::Relu, [0.0, 9.0]), (Activation::Relu6, [0.0, 6.0]), (Activation::Identity, [-9.0, 9.0])] {
         let (input, mut output) = (laid_out(&map, 1, &[0.0; 5]), unwritten(&to, 1));

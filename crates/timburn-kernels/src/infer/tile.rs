@@ -32,57 +32,57 @@ fn most<S: Simd>() -> usize {
 
 /// Tiles side by side, all computed alike. Distances are in values.
 #[derive(Clone, Copy)]
-pub(super) struct Tiles<'a> {
+pub(super) struct Tiles<'a, T, O> {
     /// Tiles.
     pub(super) count: usize,
     /// The first tile's first pixel under the kernel's first tap, in the first input block.
-    pub(super) input: *const f32,
+    pub(super) input: *const T,
     /// To a tile's second row.
     pub(super) input_row: usize,
     /// To the next input block.
     pub(super) input_block: usize,
     /// Input blocks.
     pub(super) blocks: usize,
-    /// Channels of each input block but the last, and of the last.
+    /// Groups of channels of each input block but the last, and of the last.
     pub(super) depth: [usize; 2],
     /// Distances of the kernel's taps from the first.
     pub(super) taps: &'a [usize],
-    /// `[input blocks][taps][channels][output blocks][lanes]`.
-    pub(super) weights: *const f32,
+    /// `[input blocks][taps][groups of channels][output blocks][lanes][channels of a group]`.
+    pub(super) weights: *const T,
     /// What to fetch into the cache meanwhile: the weights that will be needed next.
-    pub(super) ahead: *const f32,
+    pub(super) ahead: *const T,
     /// How many cache lines of that to fetch with each tap of each block.
     pub(super) ahead_lines: usize,
     /// What the sums start from, if not from what the output holds.
     pub(super) bias: Option<*const f32>,
-    pub(super) output: *mut f32,
+    pub(super) output: *mut O,
     pub(super) output_row: usize,
     pub(super) output_block: usize,
     /// What follows when the sums are complete.
-    pub(super) finish: Option<Finish>,
+    pub(super) finish: Option<Finish<O>>,
 }
 
 /// The end of a convolution.
 #[derive(Clone, Copy)]
-pub(super) struct Finish {
+pub(super) struct Finish<O> {
     pub(super) activation: Activation,
-    pub(super) residual: Option<Residual>,
+    pub(super) residual: Option<Residual<O>>,
 }
 
 /// A map of the output's shape that is added, at the first tile's first pixel.
 #[derive(Clone, Copy)]
-pub(super) struct Residual {
-    pub(super) values: *const f32,
+pub(super) struct Residual<O> {
+    pub(super) values: *const O,
     pub(super) row: usize,
     pub(super) block: usize,
 }
 
-/// Values of a cache line.
-pub(super) const LINE: usize = 16;
+/// Bytes of a cache line.
+pub(super) const LINE_BYTES: usize = 64;
 
 /// Asks for a cache line. Any address will do: nothing is read.
 #[inline(always)]
-fn fetch(address: *const f32) {
+pub(super) fn fetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, without effect on memory or registers.
     unsafe {
@@ -115,7 +115,7 @@ fn at_least_zero<S: Simd>(value: Lanes<S>) -> Lanes<S> {
 }
 
 /// `R` rows of `C` pixels, `N` blocks of output channels; input pixels are `STRIDE` apart, in a map of blocks or of planes.
-struct Kernel<'a, const R: usize, const C: usize, const N: usize, const STRIDE: usize, const PLANAR: bool>(&'a Tiles<'a>);
+struct Kernel<'a, const R: usize, const C: usize, const N: usize, const STRIDE: usize, const PLANAR: bool>(&'a Tiles<'a, f32, f32>);
 
 impl<const R: usize, const C: usize, const N: usize, const STRIDE: usize, const PLANAR: bool> WithSimd
     for Kernel<'_, R, C, N, STRIDE, PLANAR>
@@ -154,14 +154,14 @@ impl<const R: usize, const C: usize, const N: usize, const STRIDE: usize, const 
                 }
             }
             let mut weights = t.weights;
-            let mut ahead = t.ahead.wrapping_add(index * t.blocks * t.taps.len() * t.ahead_lines * LINE);
+            let mut ahead = t.ahead.cast::<u8>().wrapping_add(index * t.blocks * t.taps.len() * t.ahead_lines * LINE_BYTES);
             let mut block = t.input.add(index * C * step);
             for b in 0..t.blocks {
                 let depth = if b + 1 == t.blocks { t.depth[1] } else { t.depth[0] };
                 for &tap in t.taps {
                     for _ in 0..t.ahead_lines {
                         fetch(ahead);
-                        ahead = ahead.wrapping_add(LINE);
+                        ahead = ahead.wrapping_add(LINE_BYTES);
                     }
                     let mut pixel = block.add(tap);
                     for _ in 0..depth {
@@ -220,36 +220,49 @@ impl<const R: usize, const C: usize, const N: usize, const STRIDE: usize, const 
 ///
 /// # Safety
 /// All addresses of the tiles are valid, and nobody else touches the outputs.
-pub(super) type Run = unsafe fn(&Tiles<'_>);
+pub(super) type Run<T, O> = unsafe fn(&Tiles<'_, T, O>);
 
-unsafe fn run<const R: usize, const C: usize, const N: usize, const STRIDE: usize, const PLANAR: bool>(tiles: &Tiles<'_>) {
+/// # Safety
+/// As [`Run`].
+unsafe fn run<const R: usize, const C: usize, const N: usize, const STRIDE: usize, const PLANAR: bool>(tiles: &Tiles<'_, f32, f32>) {
     AutoArch::new().dispatch(Kernel::<R, C, N, STRIDE, PLANAR>(tiles));
 }
 
-/// The kernel for tiles of `rows` by `columns` pixels (in all at most [`most_pixels`]) and `blocks` output blocks, 1 or 2.
+/// The kernel for tiles of `$rows` by `$columns` pixels (in all at most [`most_pixels`]) and `$blocks` output blocks, 1 or 2: an
+/// instance of the function `run` that is in scope.
 ///
 /// `None` where there is none: two rows only of 2 to 7 pixels and not for planes; strides 1 and 2.
-pub(super) fn kernel(rows: usize, columns: usize, blocks: usize, stride: usize, planar: bool) -> Option<Run> {
-    macro_rules! columns {
-        ($r:literal, $n:literal, $stride:literal, $planar:literal, $($c:literal)*) => {
-            match columns { $($c => Some(run::<$r, $c, $n, $stride, $planar>),)* _ => None }
-        };
-    }
-    macro_rules! shapes {
-        ($n:literal, $stride:literal) => {
-            match (rows, planar) {
-                (1, false) => columns!(1, $n, $stride, false, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-                (2, false) => columns!(2, $n, $stride, false, 2 3 4 5 6 7),
-                (1, true) => columns!(1, $n, $stride, true, 1 2 4 6 8 10 12 14),
-                _ => None,
-            }
-        };
-    }
-    match (blocks, stride) {
-        (1, 1) => shapes!(1, 1),
-        (1, 2) => shapes!(1, 2),
-        (2, 1) => shapes!(2, 1),
-        (2, 2) => shapes!(2, 2),
-        _ => None,
-    }
+macro_rules! shapes {
+    ($rows:expr, $columns:expr, $blocks:expr, $stride:expr, $planar:expr $(, $output:ident)?) => {
+        match ($blocks, $stride) {
+            (1, 1) => $crate::infer::tile::shapes!(@rows $rows, $columns, $planar, 1, 1, ($($output)?)),
+            (1, 2) => $crate::infer::tile::shapes!(@rows $rows, $columns, $planar, 1, 2, ($($output)?)),
+            (2, 1) => $crate::infer::tile::shapes!(@rows $rows, $columns, $planar, 2, 1, ($($output)?)),
+            (2, 2) => $crate::infer::tile::shapes!(@rows $rows, $columns, $planar, 2, 2, ($($output)?)),
+            _ => None,
+        }
+    };
+    (@rows $rows:expr, $columns:expr, $planar:expr, $n:literal, $stride:literal, $output:tt) => {
+        match ($rows, $planar) {
+            (1, false) => $crate::infer::tile::shapes!(@all 1, $columns, $n, $stride, false, $output, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            (2, false) => $crate::infer::tile::shapes!(@all 2, $columns, $n, $stride, false, $output, 2 3 4 5 6 7),
+            (1, true) => $crate::infer::tile::shapes!(@all 1, $columns, $n, $stride, true, $output, 1 2 4 6 8 10 12 14),
+            _ => None,
+        }
+    };
+    (@all $r:literal, $columns:expr, $n:literal, $stride:literal, $planar:literal, $output:tt, $($c:literal)*) => {
+        match $columns { $($c => $crate::infer::tile::shapes!(@one $r, $c, $n, $stride, $planar, $output),)* _ => None }
+    };
+    (@one $r:literal, $c:literal, $n:literal, $stride:literal, $planar:literal, ()) => {
+        Some(run::<$r, $c, $n, $stride, $planar>)
+    };
+    (@one $r:literal, $c:literal, $n:literal, $stride:literal, $planar:literal, ($output:ident)) => {
+        Some(run::<$r, $c, $n, $stride, $planar, $output>)
+    };
+}
+pub(in crate::infer) use shapes;
+
+/// The kernel in f32.
+pub(super) fn kernel(rows: usize, columns: usize, blocks: usize, stride: usize, planar: bool) -> Option<Run<f32, f32>> {
+    shapes!(rows, columns, blocks, stride, planar)
 }

@@ -11,15 +11,16 @@
 
 use std::ops::Range;
 
-use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned};
 use rayon::prelude::*;
 
+use super::buffer::Shared;
 use super::conv::{ConvSpec, Job, Padding};
 use super::dense::{Dense, cover};
 use super::map::Border;
 use super::tile::activate;
-use super::vector_lanes;
-use crate::cpu::buffer::{Scratch, Shared};
+use super::{Element, vector_lanes};
+use crate::cpu::buffer::Scratch;
 use crate::cpu::tile::{Lanes, lanes, splat};
 
 /// Fewest channels, on both sides: with fewer, the transforms cost more than the products save.
@@ -27,32 +28,34 @@ const FEWEST: usize = 32;
 /// Most channels of tiles of 4, and of any. With more, there are more weights than are worth reading for the pixels of a late layer.
 const MOST_4: usize = 128;
 const MOST: usize = 256;
-/// Values of weights that stay in a core's cache beside its tiles: then each thread has tiles of its own.
-const OWN_WEIGHTS: usize = 1 << 18;
+/// Bytes of weights that stay in a core's cache beside its tiles: then each thread has tiles of its own.
+const OWN_WEIGHTS: usize = 1 << 20;
 /// Values of transformed input and output of such tiles.
 const OWN_TILES: usize = 160 << 10;
 /// Values of transformed input and output where all threads work on the same tiles.
 const SHARED_TILES: usize = 1 << 20;
 
-/// Transformed weights: a pointwise convolution for each point.
+/// Transformed weights: a pointwise convolution for each point, of products of `P`.
 #[derive(Debug)]
-pub(super) struct Winograd {
+pub(super) struct Winograd<P: Element> {
     /// Height and width of an output tile: 2 or 4.
     tile: usize,
-    points: Vec<Dense>,
+    points: Vec<Dense<P>>,
     /// `[output blocks][lanes]`.
     bias: super::Buffer,
 }
 
-impl Winograd {
-    /// Whether this is the way to compute such a convolution.
-    pub(super) fn suits(spec: &ConvSpec) -> bool {
-        let channels = [spec.inputs, spec.outputs];
-        spec.kernel == [3, 3]
-            && (spec.stride, spec.dilation, spec.groups) == (1, 1, 1)
-            && channels.iter().all(|channels| (FEWEST..=MOST).contains(channels))
-    }
+/// Whether this is the way to compute such a convolution of `T`.
+pub(super) fn suits<T: Element>(spec: &ConvSpec) -> bool {
+    let channels = [spec.inputs, spec.outputs];
+    // The transforms are computed in f32, and their products: where bf16 is twice as fast, only the larger tiles make up for that.
+    let most = if T::GROUP == 1 { MOST } else { MOST_4 };
+    spec.kernel == [3, 3]
+        && (spec.stride, spec.dilation, spec.groups) == (1, 1, 1)
+        && channels.iter().all(|channels| (FEWEST..=most).contains(channels))
+}
 
+impl<P: Element> Winograd<P> {
     pub(super) fn new(spec: &ConvSpec, weight: &[f32], bias: &[f32]) -> Self {
         let tile = if spec.inputs.max(spec.outputs) <= MOST_4 { 4 } else { 2 };
         let rows: &[[f64; 3]] = if tile == 4 {
@@ -84,8 +87,8 @@ impl Winograd {
         Self { tile, points, bias: padded }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.bias.len() + self.points.iter().map(Dense::len).sum::<usize>()
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.bias) + self.points.iter().map(Dense::bytes).sum::<usize>()
     }
 
     /// The border with what the last tiles stick out beyond it.
@@ -94,14 +97,14 @@ impl Winograd {
         Border { bottom: border.bottom + out(height), right: border.right + out(width), ..border }
     }
 
-    pub(super) fn run(&self, job: &Job<'_>, output: &mut [f32]) {
+    pub(super) fn run<I: Element, O: Element>(&self, job: &Job<'_, I, O>, output: &mut [O]) {
         match self.tile {
-            4 => self.all::<4, 6>(job, output),
-            _ => self.all::<2, 4>(job, output),
+            4 => self.all::<I, O, 4, 6>(job, output),
+            _ => self.all::<I, O, 2, 4>(job, output),
         }
     }
 
-    fn all<const O: usize, const I: usize>(&self, job: &Job<'_>, output: &mut [f32]) {
+    fn all<X: Element, Y: Element, const O: usize, const I: usize>(&self, job: &Job<'_, X, Y>, output: &mut [Y]) {
         let size = [job.output.height.div_ceil(O), job.output.width.div_ceil(O)];
         let total = job.images * size[0] * size[1];
         let output = Shared::from_slice(output);
@@ -109,10 +112,10 @@ impl Winograd {
         let part = |tiles: Range<usize>, scratch: &mut Scratch| {
             let inputs = I * I * tiles.len() * job.input.map.blocks() * vector_lanes();
             let (before, after) = scratch.values().split_at_mut(inputs);
-            let (before, after) = (Shared::from_slice(before), Shared::from_slice(after));
-            Part::<O, I> { layer: self, job, size, tiles, before, after, output }
+            let (before, after) = (Shared::from_slice(before).cast::<P>(), Shared::from_slice(after));
+            Part::<P, X, Y, O, I> { layer: self, job, size, tiles, before, after, output }
         };
-        if self.len() <= OWN_WEIGHTS {
+        if self.bytes() <= OWN_WEIGHTS {
             let most = (OWN_TILES / (I * I * channels)).max(1);
             // As many parts as threads can share evenly, if there are that many tiles.
             let parts = total.div_ceil(most).next_multiple_of(rayon::current_num_threads()).min(total);
@@ -140,20 +143,20 @@ impl Winograd {
 }
 
 /// Some of the tiles of all images, counted through.
-struct Part<'a, const O: usize, const I: usize> {
-    layer: &'a Winograd,
-    job: &'a Job<'a>,
+struct Part<'a, P: Element, X, Y, const O: usize, const I: usize> {
+    layer: &'a Winograd<P>,
+    job: &'a Job<'a, X, Y>,
     /// Rows and columns of tiles of an image.
     size: [usize; 2],
     tiles: Range<usize>,
     /// `[points][input blocks][tiles][lanes]`.
-    before: Shared,
+    before: Shared<P>,
     /// `[points][output blocks][tiles][lanes]`.
-    after: Shared,
-    output: Shared,
+    after: Shared<f32>,
+    output: Shared<Y>,
 }
 
-impl<const O: usize, const I: usize> Part<'_, O, I> {
+impl<P: Element, X: Element, Y: Element, const O: usize, const I: usize> Part<'_, P, X, Y, O, I> {
     /// Transforms a block of input channels.
     fn transform(&self, block: usize) {
         AutoArch::new().dispatch(Transform(self, block));
@@ -223,9 +226,9 @@ fn back<S: Simd, const O: usize, const I: usize>(m: [Lanes<S>; I]) -> [Lanes<S>;
     y
 }
 
-struct Transform<'a, const O: usize, const I: usize>(&'a Part<'a, O, I>, usize);
+struct Transform<'a, P: Element, X, Y, const O: usize, const I: usize>(&'a Part<'a, P, X, Y, O, I>, usize);
 
-impl<const O: usize, const I: usize> WithSimd for Transform<'_, O, I> {
+impl<P: Element, X: Element, Y: Element, const O: usize, const I: usize> WithSimd for Transform<'_, P, X, Y, O, I> {
     type Output = ();
 
     #[inline(always)]
@@ -244,7 +247,7 @@ impl<const O: usize, const I: usize> WithSimd for Transform<'_, O, I> {
                 for j in 0..I {
                     let mut line = [splat::<S>(0.0); I];
                     for i in 0..I {
-                        line[i] = vload_unaligned(input.add(i * map.row() + j * lanes::<S>()));
+                        line[i] = X::load::<S>(input.add(i * map.row() + j * lanes::<S>()));
                     }
                     let line = transformed::<S, I>(line);
                     for i in 0..I {
@@ -255,7 +258,7 @@ impl<const O: usize, const I: usize> WithSimd for Transform<'_, O, I> {
                 for i in 0..I {
                     let line = transformed::<S, I>(rows[i]);
                     for j in 0..I {
-                        vstore_unaligned(output.add((i * I + j) * to_point), line[j]);
+                        P::store::<S>(output.add((i * I + j) * to_point), line[j]);
                     }
                 }
             }
@@ -263,9 +266,9 @@ impl<const O: usize, const I: usize> WithSimd for Transform<'_, O, I> {
     }
 }
 
-struct Finish<'a, const O: usize, const I: usize>(&'a Part<'a, O, I>, usize);
+struct Finish<'a, P: Element, X, Y, const O: usize, const I: usize>(&'a Part<'a, P, X, Y, O, I>, usize);
 
-impl<const O: usize, const I: usize> WithSimd for Finish<'_, O, I> {
+impl<P: Element, X: Element, Y: Element, const O: usize, const I: usize> WithSimd for Finish<'_, P, X, Y, O, I> {
     type Output = ();
 
     #[inline(always)]
@@ -302,9 +305,9 @@ impl<const O: usize, const I: usize> WithSimd for Finish<'_, O, I> {
                             };
                             let mut value = line[j] + bias;
                             if let Some(residual) = epilogue.residual {
-                                value = value + vload_unaligned(residual.values.as_ptr().add(pixel(residual.map)));
+                                value = value + Y::load::<S>(residual.values.as_ptr().add(pixel(residual.map)));
                             }
-                            vstore_unaligned(part.output.at(pixel(map)), activate::<S>(value, epilogue.activation));
+                            Y::store::<S>(part.output.at(pixel(map)), activate::<S>(value, epilogue.activation));
                         }
                     }
                 }

@@ -38,6 +38,8 @@ impl<'a> Turns<'a> {
     pub(super) fn start(mut command: Command, stop: &'a StopFlag) -> Result<Self> {
         let program = command.get_program().to_owned();
         let mut process = command
+            // A backtrace would end up as the reason.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

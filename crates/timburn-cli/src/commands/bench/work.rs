@@ -119,13 +119,16 @@ impl Work {
 /// The inference graph, where it computes in the cell's precision on this device.
 #[cfg(feature = "flex")]
 fn graph(cell: &Cell, model: &Model, device: &Device) -> Result<Option<Graph>> {
-    let suits = !cell.modules && *device == Device::flex();
-    match cell.precision {
-        Precision::F32 if suits => {
-            let graph = Graph::compile(model)?;
-            // A head with layers of its own is the modules' to run.
-            Ok(Some(graph).filter(Graph::has_head))
-        }
-        _ => Ok(None),
+    let precision = match cell.precision {
+        Precision::F32 => timburn_infer::Precision::F32,
+        // A processor without the instructions would compute in f32, which is not what was asked for.
+        Precision::BF16 if timburn_infer::Precision::Bf16.is_supported() => timburn_infer::Precision::Bf16,
+        _ => return Ok(None),
+    };
+    if cell.modules || *device != Device::flex() {
+        return Ok(None);
     }
+    let graph = Graph::compile_with(model, timburn_infer::GraphOptions { precision })?;
+    // A head with layers of its own is the modules' to run.
+    Ok(Some(graph).filter(Graph::has_head))
 }
