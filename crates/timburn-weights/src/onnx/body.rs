@@ -1,6 +1,7 @@
 //! A body's layers as nodes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use burn::module::ParamId;
 use timburn_core::{Error, Result};
@@ -38,11 +39,10 @@ pub(super) fn body(nodes: &mut Nodes, graph: &ModelGraph<'_>, names: &HashMap<Pa
         let mut body = Body { nodes, names, index: index + 1 };
         let mut map = match (strided(layer), layer.op) {
             (Some(stride), Op::Convolution { conv, norm }) if readers(graph, layer.input, stride) > 1 => {
-                let key = (layer.input, stride);
-                if !pixels.contains_key(&key) {
-                    pixels.insert(key, body.every(stride, input)?);
-                }
-                let input = pixels.get(&key).unwrap_or(input);
+                let input = match pixels.entry((layer.input, stride)) {
+                    Entry::Occupied(found) => found.into_mut(),
+                    Entry::Vacant(place) => place.insert(body.every(stride, input)?),
+                };
                 let name = body.name(conv);
                 body.conv(&name, FoldedConv { stride: 1, ..FoldedConv::new(conv, norm)? }, input)?
             }
