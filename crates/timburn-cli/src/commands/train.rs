@@ -28,7 +28,7 @@ use crate::output::{self, DownloadBar};
 const RECIPE: &str = "recipe.toml";
 
 /// The recipes that are part of the program, by name.
-const SHIPPED: [(&str, &str); 20] = [
+const SHIPPED: [(&str, &str); 21] = [
     ("cats-and-dogs", include_str!("../../../../recipes/cats-and-dogs.toml")),
     ("cifar10-resnet18", include_str!("../../../../recipes/cifar10-resnet18.toml")),
     ("cifar10-resnet20", include_str!("../../../../recipes/cifar10-resnet20.toml")),
@@ -44,6 +44,7 @@ const SHIPPED: [(&str, &str); 20] = [
     ("imagenet-resnet50-tv2", include_str!("../../../../recipes/imagenet-resnet50-tv2.toml")),
     ("s1-cifar10", include_str!("../../../../recipes/s1-cifar10.toml")),
     ("s1-cifar10-corrected", include_str!("../../../../recipes/s1-cifar10-corrected.toml")),
+    ("s1-cifar10-lite0", include_str!("../../../../recipes/s1-cifar10-lite0.toml")),
     ("s2-cifar10", include_str!("../../../../recipes/s2-cifar10.toml")),
     ("s2-cifar10-corrected", include_str!("../../../../recipes/s2-cifar10-corrected.toml")),
     ("s3-cats-and-dogs", include_str!("../../../../recipes/s3-cats-and-dogs.toml")),
