@@ -1,8 +1,10 @@
 //! The whole way, as a person goes it with the built binary: look at the data, find a rate, train, be interrupted, go on, score, predict,
-//! export.
-#![cfg(unix)]
-#![allow(clippy::expect_used, reason = "helpers of tests")]
+//! export, serve.
+#![cfg(all(unix, feature = "serve"))]
+#![allow(clippy::expect_used, clippy::panic, dead_code, reason = "helpers of tests")]
 
+#[path = "serve/client.rs"]
+mod client;
 mod common;
 
 use std::fs;
@@ -10,6 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use client::Server;
 use common::{cifar, command, folder, stderr, timburn};
 use serde_json::Value;
 
@@ -22,7 +25,7 @@ fn value(line: &str, folder: &Path) -> Value {
 }
 
 #[test]
-fn from_a_folder_of_pictures_to_an_exported_model() {
+fn from_a_folder_of_pictures_to_a_served_model() {
     let folder = folder();
     let path = folder.path();
     let Some(data) = cifar(path, 30, 10) else { return };
@@ -90,5 +93,17 @@ fn from_a_folder_of_pictures_to_an_exported_model() {
     assert_eq!(best(&plain), best(&expected));
     let half = value("export run/model.timburn -o half.timburn --dtype f16", path);
     assert!(half["bytes"].as_u64() < whole["bytes"].as_u64());
+    let onnx = value("export run/model.timburn -o exported.onnx", path);
+    assert_eq!(onnx["bytes"], fs::metadata(path.join("exported.onnx")).expect("a file").len());
+
+    // A visitor of the served model reads what `predict` says.
+    let bundle = path.join("exported.timburn");
+    let mut server = Server::start(&[bundle.to_str().expect("UTF-8")]);
+    let picture = fs::read(path.join(&ship)).expect("a picture");
+    let answer = server.post("/api/classify?top_k=1", "image/jpeg", &picture);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json()[0]["label"], expected[0]["label"]);
+    server.signal("TERM");
+    assert_eq!(server.wait(Duration::from_secs(30)), Some(143));
     assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
 }

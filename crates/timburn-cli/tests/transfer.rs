@@ -256,18 +256,20 @@ fn an_interrupted_run_keeps_what_it_has() {
     assert!(!folder.path().join("early").exists());
     assert_eq!(fs::read_dir(folder.path().join("features")).map_or(0, Iterator::count), 0, "no half a cache");
 
-    // In the body: the best so far is the result.
-    let arguments = ["finetune", data, "--epochs", "500", "--batch", "2", "--quiet", "-o", "late"];
-    let mut child = command(&arguments, folder.path()).stdout(Stdio::null()).spawn().expect("the binary runs");
-    let metrics = folder.path().join("late/metrics.jsonl");
-    wait_for("no step was made", || fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() > 0));
-    let code = interrupt(&mut child);
-    if code == Some(0) {
-        // It got no better and was done before the signal came.
-        assert!(folder.path().join("late/report.html").is_file());
-        return;
-    }
-    assert_eq!(code, Some(130));
+    // In the body: the best so far is the result. On a busy machine the run may stop early, as it no longer gets better, before the signal comes.
+    let stopped = (0..5).any(|attempt| {
+        let out = folder.path().join("late");
+        let arguments = ["finetune", data, "--epochs", "500", "--batch", "2", "--quiet", "--overwrite", "-o", "late"];
+        let mut child = command(&arguments, folder.path()).stdout(Stdio::null()).spawn().expect("the binary runs");
+        wait_for("no step was made", || fs::read_to_string(out.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() > 0));
+        let code = interrupt(&mut child);
+        assert!(code == Some(130) || (code == Some(0) && out.join("report.html").is_file()), "attempt {attempt}: {code:?}");
+        if code == Some(0) {
+            fs::remove_dir_all(out).expect("removes");
+        }
+        code == Some(130)
+    });
+    assert!(stopped, "never stopped by the signal");
     assert!(folder.path().join("late/model.timburn").is_file() && !folder.path().join("late/report.html").exists());
     let predicted = timburn(&["predict", "--weights", "late/model.timburn"], folder.path());
     assert!(predicted.status.success() && stdout(&predicted).contains("class 1"), "{}", stderr(&predicted));

@@ -228,7 +228,7 @@ fn remove_abandoned(target: &Path) {
         let found = entry.file_name();
         let found = found.to_string_lossy();
         let middle = found.strip_prefix(&*name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(PARTIAL));
-        if !middle.is_some_and(|process| process.parse::<u32>().is_ok()) {
+        if middle.is_none_or(|process| process.parse::<u32>().is_err()) {
             continue;
         }
         let path = entry.path();
