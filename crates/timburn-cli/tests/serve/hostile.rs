@@ -84,7 +84,7 @@ fn upload(address: &str, draws: &mut Draws) -> u16 {
         1 => send(&format!("Content-Length: {}", draws.next(picture.len())), &picture),
         2 => send(["Content-Length: -1", "Content-Length: 99999999999999999999999", "Content-Length: 1e3"][draws.next(3)], &picture),
         3 => send(&format!("Content-Length: {}\r\nContent-Length: 1", picture.len()), &picture),
-        4 => send(&format!("Transfer-Encoding: chunked\r\nContent-Length: {}", picture.len()), &picture),
+        4 => send_and_end(&format!("Transfer-Encoding: chunked\r\nContent-Length: {}", picture.len()), &picture),
         // Forms with many parts, or broken ones.
         6 => {
             let parts: Vec<_> =
