@@ -127,7 +127,7 @@ fn pools_are_those_of_f32_rounded() {
         let map = Map::new(channels, size, random.border());
         let x = exact::<bf16>(random.values(images * channels * size[0] * size[1]));
         let (wide, narrow): (Buffer<f32>, Buffer<bf16>) = (laid_out_as(&map, images, &x), laid_out_as(&map, images, &x));
-        let (wide, narrow) = (View { map: &map, values: &*wide }, View { map: &map, values: &*narrow });
+        let (wide, narrow) = (View { map: &map, values: &wide }, View { map: &map, values: &narrow });
         let rounded = |values: &[f32]| exact::<bf16>(values.to_vec());
 
         let half = Map::new(channels, size.map(|size| size.div_ceil(2)), random.border());
@@ -148,12 +148,12 @@ fn pools_are_those_of_f32_rounded() {
 
         let shortcut = exact::<bf16>(random.values(x.len()));
         let (more, other): (Buffer<f32>, Buffer<bf16>) = (laid_out_as(&map, images, &shortcut), laid_out_as(&map, images, &shortcut));
-        let (activation, gates) = (random.activation(), View { map: &pooled, values: &*found });
+        let (activation, gates) = (random.activation(), View { map: &pooled, values: &found });
         let output = Map::new(channels, size, random.border());
         let (mut expected, mut found): (Buffer<f32>, Buffer<bf16>) = (unwritten_as(&output, images), unwritten_as(&output, images));
-        let epilogue = Epilogue { residual: Some(View { map: &map, values: &*more }), activation };
+        let epilogue = Epilogue { residual: Some(View { map: &map, values: &more }), activation };
         scale(images, wide, gates, epilogue, ViewMut { map: &output, values: &mut expected });
-        let epilogue = Epilogue { residual: Some(View { map: &map, values: &*other }), activation };
+        let epilogue = Epilogue { residual: Some(View { map: &map, values: &other }), activation };
         scale(images, narrow, gates, epilogue, ViewMut { map: &output, values: &mut found });
         assert_eq!(output.to_nchw(images, &found), rounded(&output.to_nchw(images, &expected)));
         assert_clean("scale", &output, images, &found);
