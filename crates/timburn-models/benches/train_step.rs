@@ -16,7 +16,13 @@ use burn::tensor::{Device, Distribution, Gradients, Int, Tensor};
 use timburn_models::{ImageModel, Model, ModelOptions, create};
 
 /// Architecture, batch, height and width, classes.
-const TRAINING: [(&str, usize, usize, usize); 3] = [("resnet20", 128, 32, 10), ("resnet18", 8, 224, 1000), ("resnet50", 8, 224, 1000)];
+const TRAINING: [(&str, usize, usize, usize); 5] = [
+    ("resnet20", 128, 32, 10),
+    ("resnet50", 64, 32, 10),
+    ("resnet18", 8, 224, 1000),
+    ("resnet50", 8, 224, 1000),
+    ("efficientnet_lite0", 8, 224, 1000),
+];
 /// Architecture, batch; 224 by 224.
 const INFERENCE: [(&str, usize); 4] = [("resnet50", 1), ("resnet50", 8), ("efficientnet_lite0", 1), ("efficientnet_lite0", 8)];
 

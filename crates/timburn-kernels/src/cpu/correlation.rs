@@ -169,9 +169,9 @@ impl Task<'_> {
                     unsafe {
                         let a = weights.values.as_ptr().add(block * M);
                         match vectors {
-                            1 => self.store::<S, M, 1>(&outer(depth, a, b), tile, &place),
-                            2 => self.store::<S, M, 2>(&outer(depth, a, b), tile, &place),
-                            _ => self.store::<S, M, 3>(&outer(depth, a, b), tile, &place),
+                            1 => self.store::<S, M, 1>(&outer(depth, a, M, b), tile, &place),
+                            2 => self.store::<S, M, 2>(&outer(depth, a, M, b), tile, &place),
+                            _ => self.store::<S, M, 3>(&outer(depth, a, M, b), tile, &place),
                         }
                     }
                 }

@@ -7,6 +7,7 @@ mod depthwise;
 pub(crate) mod norm;
 mod sweep;
 pub(crate) mod tile;
+mod transpose;
 mod weight_gradient;
 mod window;
 
