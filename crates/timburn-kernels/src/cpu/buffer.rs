@@ -40,6 +40,11 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    /// This pointer.
+    pub(crate) fn new(values: *mut f32) -> Self {
+        Self(values)
+    }
+
     /// A pointer to the first value of `values`.
     pub(crate) fn from_slice(values: &mut [f32]) -> Self {
         Self(values.as_mut_ptr())

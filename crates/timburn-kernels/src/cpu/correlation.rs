@@ -8,7 +8,7 @@ use std::ops::Range;
 use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
-use super::buffer::{Scratch, Shared};
+use super::buffer::{Output, Scratch, Shared};
 use super::tile::{Lanes, MAX_LANES, MAX_TILE, TileShape, lanes, many_registers, outer, splat};
 use super::window::{Reach, Run, Source, Window, runs};
 
@@ -27,25 +27,64 @@ pub(crate) struct PackedWeights {
     tile: TileShape,
 }
 
+/// Where weights are: `group · self.group + row · self.row + channel · self.channel + taps[tap]`.
+pub(crate) struct WeightLayout<'a> {
+    pub(crate) group: usize,
+    pub(crate) row: usize,
+    pub(crate) channel: usize,
+    pub(crate) taps: &'a [usize],
+}
+
 impl PackedWeights {
-    /// `weight(group, row, channel, tap)` gives the values.
-    pub(crate) fn new(groups: usize, rows: usize, channels: usize, taps: usize, weight: impl Fn([usize; 4]) -> f32 + Sync) -> Self {
+    /// `groups` groups of `rows` rows and `channels` channels.
+    pub(crate) fn new(weight: &[f32], [groups, rows, channels]: [usize; 3], layout: &WeightLayout<'_>) -> Self {
         let tile = TileShape::detect();
-        let (depth, tiles) = (channels * taps, rows.div_ceil(tile.rows));
-        let mut values = vec![0f32; groups * tiles * depth * tile.rows];
-        if depth > 0 {
-            values.par_chunks_exact_mut(depth * tile.rows).enumerate().for_each(|(index, block)| {
-                let (group, first) = (index / tiles, index % tiles * tile.rows);
-                for (channel, block) in block.chunks_exact_mut(taps * tile.rows).enumerate() {
-                    for (tap, block) in block.chunks_exact_mut(tile.rows).enumerate() {
-                        for (row, slot) in (first..rows).zip(block) {
-                            *slot = weight([group, row, channel, tap]);
-                        }
+        let (depth, tiles) = (channels * layout.taps.len(), rows.div_ceil(tile.rows));
+        let mut values = Output::new(groups * tiles * depth * tile.rows);
+        let pointer = values.pointer();
+        (0..groups * tiles).into_par_iter().with_min_len(1 + 4096 / (depth * tile.rows).max(1)).for_each(|index| {
+            let (group, first) = (index / tiles, index % tiles * tile.rows);
+            let from = &weight[(group * layout.group + first * layout.row).min(weight.len())..];
+            let count = (rows - first).min(tile.rows);
+            // SAFETY: this tile's block, which is written whole.
+            unsafe {
+                let to = pointer.at(index * depth * tile.rows);
+                match tile.rows {
+                    8 => pack::<8>(from, count, channels, layout, to),
+                    _ => pack::<4>(from, count, channels, layout, to),
+                }
+            }
+        });
+        // SAFETY: every block was written.
+        Self { values: unsafe { values.finish() }, rows, depth, tile }
+    }
+}
+
+/// Packs a tile of `M` rows of which `count` exist.
+///
+/// # Safety
+/// `to` has room for `channels` times the number of taps times `M` values, the caller's to write.
+unsafe fn pack<const M: usize>(from: &[f32], count: usize, channels: usize, layout: &WeightLayout<'_>, mut to: *mut f32) {
+    let far = layout.taps.iter().copied().max().unwrap_or(0);
+    for channel in 0..channels {
+        let from = &from[channel * layout.channel..][..(count - 1) * layout.row + far + 1];
+        for &tap in layout.taps {
+            // SAFETY: `from` was cut to hold all these; `to` as the caller promises.
+            unsafe {
+                if count == M && layout.row == 1 {
+                    to.cast::<[f32; M]>().write_unaligned(from.as_ptr().add(tap).cast::<[f32; M]>().read_unaligned());
+                } else if count == M {
+                    for m in 0..M {
+                        to.add(m).write(*from.get_unchecked(tap + m * layout.row));
+                    }
+                } else {
+                    for m in 0..M {
+                        to.add(m).write(if m < count { *from.get_unchecked(tap + m * layout.row) } else { 0.0 });
                     }
                 }
-            });
+                to = to.add(M);
+            }
         }
-        Self { values, rows, depth, tile }
     }
 }
 
@@ -86,7 +125,7 @@ impl Correlation<'_> {
         let share = panels.div_ceil(threads).clamp(1, PANELS);
         let columns = panels.div_ceil(share);
         // Few positions: rows are divided too, at the price of packing a panel once for each part.
-        let parts = (4 * threads).div_ceil(self.groups * columns).min(row_tiles);
+        let parts = (2 * threads).div_ceil(self.groups * columns).min(row_tiles);
         (0..self.groups * columns * parts).into_par_iter().for_each(|task| {
             let (group, column, part) = (task / (columns * parts), task / parts % columns, task % parts);
             let start = column * share * tile.columns();
