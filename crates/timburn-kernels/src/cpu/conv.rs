@@ -5,8 +5,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::buffer::{Output, Shared};
-use super::correlation::{Correlation, PackedWeights, Target, WeightLayout};
+use super::correlation::{Correlation, PackedWeights, WeightLayout};
 use super::depthwise::{self, Depthwise};
+use super::memory::Block;
 use super::weight_gradient::WeightGradient;
 use super::window::{Reach, Source, pick};
 
@@ -83,7 +84,8 @@ impl Cropped {
         let live = |axis: usize| {
             let sees = |k: &usize| {
                 let tap = k * shape.dilation[axis];
-                (0..shape.result[axis]).any(|p| (shape.before[axis]..shape.before[axis] + shape.size[axis]).contains(&(p * shape.stride[axis] + tap)))
+                (0..shape.result[axis])
+                    .any(|p| (shape.before[axis]..shape.before[axis] + shape.size[axis]).contains(&(p * shape.stride[axis] + tap)))
             };
             let first = (0..shape.kernel[axis]).find(sees)?;
             Some(first..(first..shape.kernel[axis]).rfind(sees)? + 1)
@@ -100,7 +102,9 @@ impl Cropped {
     fn rows(&self, whole: [usize; 2]) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + '_ {
         let [down, across] = &self.live;
         let width = across.len();
-        down.clone().enumerate().map(move |(i, row)| (row * whole[1] + across.start..row * whole[1] + across.end, i * width..(i + 1) * width))
+        down.clone()
+            .enumerate()
+            .map(move |(i, row)| (row * whole[1] + across.start..row * whole[1] + across.end, i * width..(i + 1) * width))
     }
 
     fn crop(&self, weight: &[f32], whole: [usize; 2]) -> Vec<f32> {
@@ -112,13 +116,13 @@ impl Cropped {
         cropped
     }
 
-    fn embed(&self, cropped: &[f32], whole: [usize; 2]) -> Vec<f32> {
+    fn embed(&self, cropped: &[f32], whole: [usize; 2]) -> Block {
         let taps = self.shape.taps();
         let mut weight = vec![0f32; cropped.len() / taps * (whole[0] * whole[1])];
         weight.par_chunks_exact_mut(whole[0] * whole[1]).with_min_len(1024).zip(cropped.par_chunks_exact(taps)).for_each(|(to, from)| {
             self.rows(whole).for_each(|(outer, inner)| to[outer].copy_from_slice(&from[inner]));
         });
-        weight
+        weight.into()
     }
 }
 
@@ -130,7 +134,7 @@ fn on_seen_pixels(shape: &ConvShape) -> Option<ConvShape> {
 }
 
 /// The pixels that a pointwise convolution sees.
-fn seen_pixels(shape: &ConvShape, input: &[f32]) -> Vec<f32> {
+fn seen_pixels(shape: &ConvShape, input: &[f32]) -> Block {
     let [height, width] = shape.result;
     let mut seen = Output::new(shape.images * shape.inputs * height * width);
     let pointer = seen.pointer();
@@ -147,7 +151,7 @@ fn seen_pixels(shape: &ConvShape, input: &[f32]) -> Vec<f32> {
 }
 
 /// Back to their places, zeros between.
-fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Vec<f32> {
+fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Block {
     let [height, width] = shape.result;
     let mut input = Output::new(shape.input_len());
     let pointer = input.pointer();
@@ -171,7 +175,7 @@ fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Vec<f32> {
 }
 
 /// The output of a convolution with `weight` `[outputs, inputs / groups, kernel…]`.
-pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Block {
     if let Some(cropped) = Cropped::new(shape) {
         return forward(&cropped.shape, input, &cropped.crop(weight, shape.kernel), bias);
     }
@@ -179,40 +183,19 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
         return forward(&dense, &seen_pixels(shape, input), weight, bias);
     }
     let mut output = Output::new(shape.output_len());
-    let target = Target {
-        values: output.pointer(),
-        channels: shape.outputs,
-        height: shape.result[0],
-        width: shape.result[1],
-        stride: (1, 1),
-        offset: (0, 0),
-    };
+    let target = output.pointer();
     let reach = &shape.reach();
     let (source, images) = (shape.input(input), shape.images);
     // SAFETY: the grid is the whole output, of which there is no other user; so `finish` finds every value written.
     unsafe {
         if shape.is_depthwise() {
             let residues = &[(0..shape.taps()).map(|tap| (tap, tap)).collect()];
-            let job = Depthwise {
-                source,
-                images,
-                reach,
-                weights: weight,
-                bias,
-                residues,
-                stride: [1, 1],
-                target: target.values,
-                size: shape.result,
-            };
+            let job = Depthwise { source, images, reach, weights: weight, bias, residues, stride: [1, 1], target, size: shape.result };
             job.run();
         } else {
             let (rows, channels, taps) = (shape.rows(), shape.channels(), shape.taps());
-            let layout = WeightLayout {
-                group: rows * channels * taps,
-                row: channels * taps,
-                channel: taps,
-                taps: &(0..taps).collect::<Vec<_>>(),
-            };
+            let layout =
+                WeightLayout { group: rows * channels * taps, row: channels * taps, channel: taps, taps: &(0..taps).collect::<Vec<_>>() };
             let weights = &PackedWeights::new(weight, [shape.groups, rows, channels], &layout);
             Correlation { source, images, groups: shape.groups, reach, weights, bias, target }.run();
         }
@@ -224,7 +207,7 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
 ///
 /// An input pixel was seen by those taps whose distance to it is a multiple of the stride: for each residue of the pixel's row and
 /// column these are fixed, and the gradient is a correlation of stride 1 with them.
-pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
+pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]) -> Block {
     if let Some(cropped) = Cropped::new(shape) {
         return input_gradient(&cropped.shape, gradient, &cropped.crop(weight, shape.kernel));
     }
@@ -253,7 +236,8 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
         taps.sort_unstable();
         taps.dedup();
         let number = |tap: &(isize, isize)| taps.binary_search(tap).unwrap_or(0);
-        let residues: &Vec<Vec<_>> = &pairs.iter().map(|pairs| pairs.iter().map(|(tap, kernel)| (number(tap), *kernel)).collect()).collect();
+        let residues: &Vec<Vec<_>> =
+            &pairs.iter().map(|pairs| pairs.iter().map(|(tap, kernel)| (number(tap), *kernel)).collect()).collect();
         let grid = (shape.size[0].div_ceil(rows), shape.size[1].div_ceil(columns));
         let reach = &Reach::new(taps, (1, 1), grid);
         let (stride, size) = (shape.stride, shape.size);
@@ -266,9 +250,8 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
     // Residues lie side by side first, and find their places at the end: values far apart are slow to write.
     let mut parts = (shape.stride != [1, 1]).then(|| Output::new(shape.input_len()));
     let whole = parts.as_mut().map_or(pointer, Output::pointer);
-    let grid = |row: usize, column: usize| {
-        ((shape.size[0] - row).div_ceil(shape.stride[0]), (shape.size[1] - column).div_ceil(shape.stride[1]))
-    };
+    let grid =
+        |row: usize, column: usize| ((shape.size[0] - row).div_ceil(shape.stride[0]), (shape.size[1] - column).div_ceil(shape.stride[1]));
     let mut starts = Vec::new();
     let mut start = 0;
     for row in 0..shape.stride[0].min(shape.size[0]) {
@@ -282,14 +265,7 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
             let (rows, channels, taps) = (shape.rows(), shape.channels(), shape.taps());
             // SAFETY: the residues' parts do not overlap and together are the whole.
             unsafe {
-                let target = Target {
-                    values: Shared::new(whole.at(start)),
-                    channels: shape.inputs,
-                    height: grid.0,
-                    width: grid.1,
-                    stride: (1, 1),
-                    offset: (0, 0),
-                };
+                let target = Shared::new(whole.at(start));
                 let layout = WeightLayout { group: rows * channels * taps, row: taps, channel: channels * taps, taps: kernel };
                 let weights = &PackedWeights::new(weight, [shape.groups, channels, rows], &layout);
                 Correlation { source, images, groups: shape.groups, reach, weights, bias: None, target }.run();
@@ -307,7 +283,8 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
             let residue = row % shape.stride[0];
             let part = |column: usize| {
                 let (rows, columns) = grid(residue, column);
-                &parts[starts[residue * shape.stride[1].min(width) + column] + (plane * rows + row / shape.stride[0]) * columns..][..columns]
+                &parts[starts[residue * shape.stride[1].min(width) + column] + (plane * rows + row / shape.stride[0]) * columns..]
+                    [..columns]
             };
             if shape.stride[1] == 2 && width > 1 {
                 let (even, odd) = (part(0), part(1));
@@ -330,7 +307,7 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
 }
 
 /// The gradient with respect to the weight.
-pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Vec<f32> {
+pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Block {
     if let Some(cropped) = Cropped::new(shape) {
         return cropped.embed(&weight_gradient(&cropped.shape, input, gradient), shape.kernel);
     }
@@ -347,11 +324,11 @@ pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]
 }
 
 /// The gradient with respect to the bias.
-pub(crate) fn bias_gradient(shape: &ConvShape, gradient: &[f32]) -> Vec<f32> {
+pub(crate) fn bias_gradient(shape: &ConvShape, gradient: &[f32]) -> Block {
     let area = shape.result[0] * shape.result[1];
     let sum = |channel: usize| {
         let planes = (0..shape.images).map(|image| &gradient[(image * shape.outputs + channel) * area..][..area]);
         planes.map(|plane| f64::from(super::norm::sum(plane))).sum::<f64>() as f32
     };
-    (0..shape.outputs).into_par_iter().map(sum).collect()
+    (0..shape.outputs).into_par_iter().map(sum).collect::<Vec<_>>().into()
 }

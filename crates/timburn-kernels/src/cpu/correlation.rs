@@ -9,6 +9,7 @@ use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
+use super::memory::Block;
 use super::tile::{Lanes, MAX_LANES, MAX_TILE, TileShape, lanes, many_registers, outer, splat};
 use super::window::{Reach, Run, Source, Window, runs};
 
@@ -19,7 +20,7 @@ const PANELS: usize = 8;
 
 /// Weights in the order the tiles read them: `[group][tile of rows][channel][tap][row of tile]`.
 pub(crate) struct PackedWeights {
-    values: Vec<f32>,
+    values: Block,
     /// Output channels of a group.
     rows: usize,
     /// Channels of a group times taps.
@@ -88,17 +89,6 @@ unsafe fn pack<const M: usize>(from: &[f32], count: usize, channels: usize, layo
     }
 }
 
-/// Where a correlation writes: `[images, channels, height, width]`, position `(i, j)` at `(i, j) · stride + offset`.
-#[derive(Clone, Copy)]
-pub(crate) struct Target {
-    pub(crate) values: Shared,
-    pub(crate) channels: usize,
-    pub(crate) height: usize,
-    pub(crate) width: usize,
-    pub(crate) stride: (usize, usize),
-    pub(crate) offset: (usize, usize),
-}
-
 /// `target[n, g · rows + m, p] = bias[m] + Σ weights[g, m, c, t] · source[n, g · channels + c, p · stride + taps[t]]`.
 pub(crate) struct Correlation<'a> {
     pub(crate) source: Source<'a>,
@@ -108,14 +98,15 @@ pub(crate) struct Correlation<'a> {
     pub(crate) weights: &'a PackedWeights,
     /// One per output channel.
     pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) target: Target,
+    /// `[images, groups · rows, grid]`.
+    pub(crate) target: Shared,
 }
 
 impl Correlation<'_> {
     /// Computes and writes every position of the grid.
     ///
     /// # Safety
-    /// `target` points to `images · channels · height · width` values that nobody else touches, and the grid lies inside it.
+    /// `target` points to as many values as its shape says, which nobody else touches.
     pub(crate) unsafe fn run(&self) {
         let tile = self.weights.tile;
         let positions = self.images * self.reach.area();
@@ -160,16 +151,13 @@ impl WithSimd for Task<'_> {
 impl Task<'_> {
     #[inline(always)]
     fn run<S: Simd, const M: usize>(self) {
-        let Correlation { source, reach, weights, target, .. } = self.correlation;
+        let Correlation { source, reach, weights, .. } = self.correlation;
         let taps = reach.taps.len();
         let channels = weights.depth / taps.max(1);
         let width = weights.tile.columns();
         let window = Window::new(*source, reach, self.positions.clone(), width);
         let sources = Panels::new(window.runs().to_vec(), width, |(run, _)| run.at);
-        // A whole row of the target at a time where it is contiguous, else row by row of the grid.
-        let dense = target.stride == (1, 1) && reach.grid == (target.height, target.width);
-        let unit = if dense { reach.area() } else { reach.grid.1 };
-        let targets = Panels::new(runs(self.positions.clone(), unit, width).collect(), width, |run| run.at);
+        let targets = Panels::new(runs(self.positions.clone(), reach.area(), width).collect(), width, |run| run.at);
 
         // Without taps nothing is seen: a single pass of depth 0 writes zeros.
         let passes = (channels * taps).div_ceil(DEPTH).min(channels.max(1)).max(1);
@@ -224,24 +212,19 @@ impl Task<'_> {
     /// The tile's part of the target belongs to this task.
     #[inline(always)]
     unsafe fn store<S: Simd, const M: usize, const V: usize>(&self, sums: &[[Lanes<S>; V]; M], tile: usize, place: &Place<'_>) {
-        let Correlation { target, bias, weights, reach, .. } = self.correlation;
+        let Correlation { target, bias, weights, reach, groups, .. } = self.correlation;
         let rows = (weights.rows - tile * M).min(M);
         let first = self.group * weights.rows + tile * M;
-        let plane = target.height * target.width;
-        let offset = |run: &Run| {
-            let (image, position) = (run.position / reach.area(), run.position % reach.area());
-            let (row, column) = (position / reach.grid.1, position % reach.grid.1);
-            let row = row * target.stride.0 + target.offset.0;
-            (image * target.channels + first) * plane + row * target.width + column * target.stride.1 + target.offset.1
-        };
+        let plane = reach.area();
+        let offset = |run: &Run| (run.position / plane * groups * weights.rows + first) * plane + run.position % plane;
         let start = |row: usize| bias.filter(|_| place.pass == 0).map_or(0.0, |bias| bias[first + row]);
-        if let ([run], true) = (place.targets, target.stride.1 == 1 && place.columns == V * lanes::<S>()) {
+        if let ([run], true) = (place.targets, place.columns == V * lanes::<S>()) {
             let offset = offset(run);
             for (row, sums) in sums.iter().enumerate().take(rows) {
                 for (v, &sum) in sums.iter().enumerate() {
                     // SAFETY: a full tile in one image; see above.
                     unsafe {
-                        let to = target.values.at(offset + row * plane + v * lanes::<S>());
+                        let to = target.at(offset + row * plane + v * lanes::<S>());
                         let old = if place.pass == 0 { splat::<S>(start(row)) } else { vload_unaligned(to) };
                         vstore_unaligned(to, sum + old);
                     }
@@ -264,7 +247,7 @@ impl Task<'_> {
                 for (i, &value) in values[row * pitch + at..][..run.len].iter().enumerate() {
                     // SAFETY: positions of this task, inside the target.
                     unsafe {
-                        let to = target.values.at(offset + row * plane + i * target.stride.1);
+                        let to = target.at(offset + row * plane + i);
                         to.write(value + if place.pass == 0 { start(row) } else { to.read() });
                     }
                 }

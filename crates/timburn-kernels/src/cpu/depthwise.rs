@@ -11,6 +11,7 @@ use macerator::{AutoArch, ReduceAdd, Simd, VMulAdd, WithSimd, vload_unaligned, v
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
+use super::memory::Block;
 use super::tile::{MAX_LANES, copy_exact, lanes, many_registers, splat};
 use super::window::{Reach, Source, Window};
 
@@ -180,7 +181,7 @@ pub(super) fn interleave(line: &mut [f32], parts: &[f32], pitch: usize, stride: 
 }
 
 /// `Σ gradient[n, c, p] · source[n, c, p · stride + taps[t]]` as `[c][t]`.
-pub(crate) fn weight_gradient(source: Source<'_>, gradient: Source<'_>, images: usize, reach: &Reach) -> Vec<f32> {
+pub(crate) fn weight_gradient(source: Source<'_>, gradient: Source<'_>, images: usize, reach: &Reach) -> Block {
     let (channels, taps) = (source.channels, reach.taps.len());
     // A fixed number of images to a sum, added in order: results do not depend on the number of threads.
     let chunks = images.div_ceil(IMAGES);
@@ -198,7 +199,7 @@ pub(crate) fn weight_gradient(source: Source<'_>, gradient: Source<'_>, images: 
     for chunk in sums.chunks_exact(channels * taps) {
         total.iter_mut().zip(chunk).for_each(|(total, &sum)| *total += sum);
     }
-    total
+    total.into()
 }
 
 struct PlaneGradients<'a> {

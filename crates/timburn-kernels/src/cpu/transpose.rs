@@ -1,4 +1,7 @@
 //! Rows to columns, a square of a vector's width at a time.
+//!
+//! Loops are over indices here, without closures: whatever the compiler does not inline is compiled without the vector instructions.
+#![allow(clippy::needless_range_loop, reason = "see above")]
 
 use macerator::Simd;
 
@@ -37,8 +40,8 @@ mod x86 {
             // SAFETY: 16 rows and columns from `p`, as the caller promises.
             unsafe {
                 let mut a = [_mm512_setzero_ps(); 16];
-                for (r, a) in a.iter_mut().enumerate() {
-                    *a = _mm512_loadu_ps(source.add(r * pitch + p));
+                for r in 0..16 {
+                    a[r] = _mm512_loadu_ps(source.add(r * pitch + p));
                 }
                 let mut b = [_mm512_setzero_ps(); 16];
                 for i in 0..8 {
@@ -47,7 +50,8 @@ mod x86 {
                 }
                 // Now `a[4 i + k]` holds, in each quarter q, column 4 q + k of rows 4 i to 4 i + 3.
                 for i in 0..4 {
-                    let [lo, hi, lo2, hi2] = [b[4 * i], b[4 * i + 1], b[4 * i + 2], b[4 * i + 3]].map(|v| _mm512_castps_pd(v));
+                    let (lo, hi) = (_mm512_castps_pd(b[4 * i]), _mm512_castps_pd(b[4 * i + 1]));
+                    let (lo2, hi2) = (_mm512_castps_pd(b[4 * i + 2]), _mm512_castps_pd(b[4 * i + 3]));
                     a[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(lo, lo2));
                     a[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(lo, lo2));
                     a[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(hi, hi2));
@@ -58,11 +62,11 @@ mod x86 {
                     let odd = _mm512_shuffle_f32x4::<0xdd>(a[k], a[4 + k]);
                     let even2 = _mm512_shuffle_f32x4::<0x88>(a[8 + k], a[12 + k]);
                     let odd2 = _mm512_shuffle_f32x4::<0xdd>(a[8 + k], a[12 + k]);
-                    let to = |column: usize| target.add((p + column) * step);
-                    _mm512_storeu_ps(to(k), _mm512_shuffle_f32x4::<0x88>(even, even2));
-                    _mm512_storeu_ps(to(k + 4), _mm512_shuffle_f32x4::<0x88>(odd, odd2));
-                    _mm512_storeu_ps(to(k + 8), _mm512_shuffle_f32x4::<0xdd>(even, even2));
-                    _mm512_storeu_ps(to(k + 12), _mm512_shuffle_f32x4::<0xdd>(odd, odd2));
+                    let to = target.add((p + k) * step);
+                    _mm512_storeu_ps(to, _mm512_shuffle_f32x4::<0x88>(even, even2));
+                    _mm512_storeu_ps(to.add(4 * step), _mm512_shuffle_f32x4::<0x88>(odd, odd2));
+                    _mm512_storeu_ps(to.add(8 * step), _mm512_shuffle_f32x4::<0xdd>(even, even2));
+                    _mm512_storeu_ps(to.add(12 * step), _mm512_shuffle_f32x4::<0xdd>(odd, odd2));
                 }
             }
             p += 16;
@@ -76,8 +80,8 @@ mod x86 {
             // SAFETY: 8 rows and columns from `p`, as the caller promises.
             unsafe {
                 let mut a = [_mm256_setzero_ps(); 8];
-                for (r, a) in a.iter_mut().enumerate() {
-                    *a = _mm256_loadu_ps(source.add(r * pitch + p));
+                for r in 0..8 {
+                    a[r] = _mm256_loadu_ps(source.add(r * pitch + p));
                 }
                 let mut b = [_mm256_setzero_ps(); 8];
                 for i in 0..4 {

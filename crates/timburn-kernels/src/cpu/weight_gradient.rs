@@ -9,6 +9,7 @@ use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
+use super::memory::Block;
 use super::tile::{Lanes, MAX_LANES, VECTORS, copy_exact, lanes, many_registers, outer};
 use super::transpose::transpose;
 use super::window::{Reach, Source, Window, runs};
@@ -20,6 +21,9 @@ const OUTPUTS: usize = 128;
 const ROWS: usize = 160;
 /// Independent sums wanted, so that many threads find work.
 const TASKS: usize = 48;
+
+/// Values of the total that one task adds up.
+const PIECE: usize = 4096;
 
 /// `Σ gradient[n, g · outputs + o, p] · source[n, g · channels + c, p · stride + taps[t]]` as `[g][o][c][t]`.
 pub(crate) struct WeightGradient<'a> {
@@ -40,7 +44,7 @@ impl WeightGradient<'_> {
     }
 
     /// The gradient.
-    pub(crate) fn run(&self) -> Vec<f32> {
+    pub(crate) fn run(&self) -> Block {
         let (outputs, channels, taps) = (self.outputs(), self.channels(), self.reach.taps.len());
         let positions = self.images * self.reach.area();
         let output_parts = outputs.div_ceil(OUTPUTS);
@@ -66,20 +70,26 @@ impl WeightGradient<'_> {
             });
         });
         // SAFETY: the tasks cover all chunks, groups, outputs and channels, and each writes its part.
-        let mut sums = unsafe { sums.finish() };
-        if chunks > 1 {
-            let (total, rest) = sums.split_at_mut(len);
-            total.par_chunks_mut(4096).enumerate().for_each(|(index, total)| {
-                for chunk in rest.chunks_exact(len) {
-                    for (sum, &value) in total.iter_mut().zip(&chunk[index * 4096..]) {
-                        *sum += value;
-                    }
-                }
-            });
-            sums.truncate(len);
-            sums.shrink_to_fit();
+        let sums = unsafe { sums.finish() };
+        if chunks == 1 {
+            return sums;
         }
-        sums
+        let mut total = Output::new(len);
+        let pointer = total.pointer();
+        (0..len.div_ceil(PIECE)).into_par_iter().for_each(|piece| {
+            let (first, count) = (piece * PIECE, (len - piece * PIECE).min(PIECE));
+            let part = |chunk: usize| &sums[chunk * len + first..][..count];
+            // SAFETY: this piece of the total, which is written first.
+            let total = unsafe {
+                std::ptr::copy_nonoverlapping(part(0).as_ptr(), pointer.at(first), count);
+                std::slice::from_raw_parts_mut(pointer.at(first), count)
+            };
+            for chunk in 1..chunks {
+                total.iter_mut().zip(part(chunk)).for_each(|(total, &value)| *total += value);
+            }
+        });
+        // SAFETY: every piece was written.
+        unsafe { total.finish() }
     }
 }
 
