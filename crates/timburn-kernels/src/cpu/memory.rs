@@ -136,7 +136,7 @@ impl Drop for Block {
         let mut pool = Pool::lock();
         let since = pool.clock;
         pool.idle.entry(capacity).or_default().push(Idle { start, since });
-        let expired = if since % INSPECTION == 0 { pool.expired(since.saturating_sub(PATIENCE)) } else { Vec::new() };
+        let expired = if since.is_multiple_of(INSPECTION) { pool.expired(since.saturating_sub(PATIENCE)) } else { Vec::new() };
         drop(pool);
         free(expired);
     }
