@@ -8,6 +8,7 @@
 //! compute depends on the shapes and on the vector width, never on the number of threads: a run can be repeated bit by bit.
 
 mod activation;
+mod memory;
 mod ops;
 
 #[cfg(feature = "flex")]
@@ -22,4 +23,5 @@ mod flex;
 pub mod infer;
 
 pub use activation::Activation;
-pub use ops::{BatchNorm, BatchNormTrained, batch_norm, batch_norm_train, conv2d};
+pub use memory::release_memory;
+pub use ops::{BatchNorm, BatchNormTrained, batch_norm, batch_norm_train, conv2d, max_pool_3x3_s2};

@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 use burn::tensor::module;
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 #[cfg(feature = "flex")]
 use burn::tensor::{DType, Device};
 
@@ -70,6 +70,15 @@ pub fn batch_norm(input: Tensor<4>, norm: BatchNorm, mean: Tensor<1>, variance: 
     }
     let output = module::batch_norm(input, norm.weight, norm.bias, mean.detach(), variance.detach(), norm.epsilon);
     finish(output, norm.residual, norm.activation)
+}
+
+/// Maximum over 3×3 windows, stride 2, padding 1: `[n, c, h, w]` → `[n, c, ⌈h/2⌉, ⌈w/2⌉]`. The gradient goes to the first of equal maxima.
+pub fn max_pool_3x3_s2(input: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if has_kernels(&input, []) && !input.dims().contains(&0) {
+        return crate::flex::max_pool_3x3_s2(input);
+    }
+    module::max_pool2d(input, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]))
 }
 
 fn finish(output: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {

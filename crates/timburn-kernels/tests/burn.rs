@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use burn::tensor::module;
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Device, Distribution, Tensor};
-use timburn_kernels::{Activation, BatchNorm, batch_norm, batch_norm_train, conv2d};
+use timburn_kernels::{Activation, BatchNorm, batch_norm, batch_norm_train, conv2d, max_pool_3x3_s2};
 
 fn device() -> Device {
     Device::flex().autodiff()
@@ -237,4 +237,21 @@ fn evaluation_does_not_touch_tensors_others_hold() {
     let y = batch_norm(x.clone(), norm, Tensor::zeros([3], &device), Tensor::ones([3], &device));
     assert_eq!(host(x), before);
     assert_ne!(host(y), before);
+}
+
+#[test]
+fn max_pool_agrees_with_burns() {
+    let device = device();
+    let pools: [fn(Tensor<4>) -> Tensor<4>; 2] =
+        [max_pool_3x3_s2, |x| module::max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]))];
+    for size in [[2, 3, 9, 12], [1, 2, 1, 1], [3, 1, 16, 35]] {
+        let values = random(size, &device);
+        let [found, expected] = pools.map(|pool| {
+            let x = values.clone().detach().require_grad();
+            let y = pool(x.clone());
+            let gradients = (y.clone() * y.clone()).sum().backward();
+            [host(y), host(x.grad(&gradients).unwrap())]
+        });
+        assert_eq!(found, expected, "{size:?}");
+    }
 }

@@ -2,31 +2,28 @@
 
 use std::cell::RefCell;
 
+use super::memory::Block;
+
 /// An output under construction. Its memory is not cleared first: at the sizes of a training step that would cost as much as a pass.
-pub(crate) struct Output {
-    values: Vec<f32>,
-    len: usize,
-}
+pub(crate) struct Output(Block);
 
 impl Output {
     /// Room for `len` values.
     pub(crate) fn new(len: usize) -> Self {
-        Self { values: Vec::with_capacity(len), len }
+        Self(Block::new(len))
     }
 
     /// Where the values go.
     pub(crate) fn pointer(&mut self) -> Shared {
-        Shared(self.values.as_mut_ptr())
+        Shared(self.0.as_mut_ptr())
     }
 
     /// The filled buffer.
     ///
     /// # Safety
-    /// Each of the `len` values was written.
-    pub(crate) unsafe fn finish(mut self) -> Vec<f32> {
-        // SAFETY: the capacity is at least `len`, and the caller has written that many values.
-        unsafe { self.values.set_len(self.len) };
-        self.values
+    /// Each of the values was written.
+    pub(crate) unsafe fn finish(self) -> Block {
+        self.0
     }
 }
 
@@ -40,6 +37,11 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    /// This pointer.
+    pub(crate) fn new(values: *mut f32) -> Self {
+        Self(values)
+    }
+
     /// A pointer to the first value of `values`.
     pub(crate) fn from_slice(values: &mut [f32]) -> Self {
         Self(values.as_mut_ptr())

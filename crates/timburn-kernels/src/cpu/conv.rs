@@ -1,12 +1,15 @@
 //! Two-dimensional convolution and its gradients on plain slices, `[n, c, h, w]` throughout.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::buffer::Output;
-use super::correlation::{Correlation, PackedWeights, Target};
+use super::buffer::{Output, Shared};
+use super::correlation::{Correlation, PackedWeights, WeightLayout};
 use super::depthwise::{self, Depthwise};
+use super::memory::Block;
 use super::weight_gradient::WeightGradient;
-use super::window::{Reach, Source};
+use super::window::{Reach, Source, pick};
 
 /// Sizes of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +72,60 @@ impl ConvShape {
     }
 }
 
+/// A convolution without those outer rows and columns of its kernel that see nothing but zeros: maps smaller than their kernel have some.
+struct Cropped {
+    shape: ConvShape,
+    /// What is left of the kernel's rows and columns.
+    live: [Range<usize>; 2],
+}
+
+impl Cropped {
+    fn new(shape: &ConvShape) -> Option<Self> {
+        let live = |axis: usize| {
+            let sees = |k: &usize| {
+                let tap = k * shape.dilation[axis];
+                (0..shape.result[axis])
+                    .any(|p| (shape.before[axis]..shape.before[axis] + shape.size[axis]).contains(&(p * shape.stride[axis] + tap)))
+            };
+            let first = (0..shape.kernel[axis]).find(sees)?;
+            Some(first..(first..shape.kernel[axis]).rfind(sees)? + 1)
+        };
+        let live = [live(0)?, live(1)?];
+        let kernel = [live[0].len(), live[1].len()];
+        let before = |axis: usize| shape.before[axis].checked_sub(live[axis].start * shape.dilation[axis]);
+        (kernel != shape.kernel).then_some(())?;
+        let before = [before(0)?, before(1)?];
+        Some(Self { shape: ConvShape { kernel, before, ..*shape }, live })
+    }
+
+    /// Pairs of rows of both kernels' positions: of the whole one's, of the cropped one's.
+    fn rows(&self, whole: [usize; 2]) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + '_ {
+        let [down, across] = &self.live;
+        let width = across.len();
+        down.clone()
+            .enumerate()
+            .map(move |(i, row)| (row * whole[1] + across.start..row * whole[1] + across.end, i * width..(i + 1) * width))
+    }
+
+    fn crop(&self, weight: &[f32], whole: [usize; 2]) -> Vec<f32> {
+        let taps = self.shape.taps();
+        let mut cropped = vec![0f32; weight.len() / (whole[0] * whole[1]) * taps];
+        cropped.par_chunks_exact_mut(taps).with_min_len(1024).zip(weight.par_chunks_exact(whole[0] * whole[1])).for_each(|(to, from)| {
+            self.rows(whole).for_each(|(outer, inner)| to[inner].copy_from_slice(&from[outer]));
+        });
+        cropped
+    }
+
+    fn embed(&self, cropped: &[f32], whole: [usize; 2]) -> Block {
+        let taps = self.shape.taps();
+        let mut weight = vec![0f32; cropped.len() / taps * (whole[0] * whole[1])];
+        weight.par_chunks_exact_mut(whole[0] * whole[1]).with_min_len(1024).zip(cropped.par_chunks_exact(taps)).for_each(|(to, from)| {
+            self.rows(whole).for_each(|(outer, inner)| to[outer].copy_from_slice(&from[inner]));
+        });
+        weight.into()
+    }
+}
+
 /// The convolution of stride 1 that a pointwise one of larger stride is on the pixels it sees.
 fn on_seen_pixels(shape: &ConvShape) -> Option<ConvShape> {
     let strided = shape.kernel == [1, 1] && shape.before == [0, 0] && shape.stride != [1, 1];
@@ -77,56 +134,69 @@ fn on_seen_pixels(shape: &ConvShape) -> Option<ConvShape> {
 }
 
 /// The pixels that a pointwise convolution sees.
-fn seen_pixels(shape: &ConvShape, input: &[f32]) -> Vec<f32> {
+fn seen_pixels(shape: &ConvShape, input: &[f32]) -> Block {
     let [height, width] = shape.result;
-    let mut seen = vec![0f32; shape.images * shape.inputs * height * width];
-    let planes = seen.par_chunks_exact_mut(height * width).zip(input.par_chunks_exact(shape.size[0] * shape.size[1]));
-    planes.for_each(|(to, from)| {
+    let mut seen = Output::new(shape.images * shape.inputs * height * width);
+    let pointer = seen.pointer();
+    (0..shape.images * shape.inputs).into_par_iter().with_min_len(8).for_each(|plane| {
+        let from = &input[plane * shape.size[0] * shape.size[1]..][..shape.size[0] * shape.size[1]];
+        // SAFETY: this plane of `seen`; it is written whole, before anything of it is read.
+        let to = unsafe { std::slice::from_raw_parts_mut(pointer.at(plane * height * width), height * width) };
         for (to, from) in to.chunks_exact_mut(width).zip(from.chunks_exact(shape.size[1]).step_by(shape.stride[0])) {
-            to.iter_mut().zip(from.iter().step_by(shape.stride[1])).for_each(|(to, &from)| *to = from);
+            pick(to, from, shape.stride[1]);
         }
     });
-    seen
+    // SAFETY: every plane was written.
+    unsafe { seen.finish() }
 }
 
 /// Back to their places, zeros between.
-fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Vec<f32> {
+fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Block {
     let [height, width] = shape.result;
-    let mut input = vec![0f32; shape.input_len()];
-    let planes = input.par_chunks_exact_mut(shape.size[0] * shape.size[1]).zip(seen.par_chunks_exact(height * width));
-    planes.for_each(|(to, from)| {
+    let mut input = Output::new(shape.input_len());
+    let pointer = input.pointer();
+    let (area, stride) = (shape.size[0] * shape.size[1], shape.stride[1]);
+    (0..shape.images * shape.inputs).into_par_iter().with_min_len(8).for_each(|plane| {
+        let from = &seen[plane * height * width..][..height * width];
+        // SAFETY: this plane of `input`; it is written whole, before anything of it is read.
+        let to = unsafe { std::slice::from_raw_parts_mut(pointer.at(plane * area), area) };
+        to.fill(0.0);
         for (to, from) in to.chunks_exact_mut(shape.size[1]).step_by(shape.stride[0]).zip(from.chunks_exact(width)) {
-            to.iter_mut().step_by(shape.stride[1]).zip(from).for_each(|(to, &from)| *to = from);
+            if stride == 2 {
+                let to = &mut to[..2 * width - 1];
+                (0..width).for_each(|i| to[2 * i] = from[i]);
+            } else {
+                to.iter_mut().step_by(stride).zip(from).for_each(|(to, &from)| *to = from);
+            }
         }
     });
-    input
+    // SAFETY: every plane was written.
+    unsafe { input.finish() }
 }
 
 /// The output of a convolution with `weight` `[outputs, inputs / groups, kernel…]`.
-pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Block {
+    if let Some(cropped) = Cropped::new(shape) {
+        return forward(&cropped.shape, input, &cropped.crop(weight, shape.kernel), bias);
+    }
     if let Some(dense) = on_seen_pixels(shape) {
         return forward(&dense, &seen_pixels(shape, input), weight, bias);
     }
     let mut output = Output::new(shape.output_len());
-    let target = Target {
-        values: output.pointer(),
-        channels: shape.outputs,
-        height: shape.result[0],
-        width: shape.result[1],
-        stride: (1, 1),
-        offset: (0, 0),
-    };
+    let target = output.pointer();
     let reach = &shape.reach();
     let (source, images) = (shape.input(input), shape.images);
     // SAFETY: the grid is the whole output, of which there is no other user; so `finish` finds every value written.
     unsafe {
         if shape.is_depthwise() {
-            Depthwise { source, images, reach, weights: weight, bias, target }.run();
+            let residues = &[(0..shape.taps()).map(|tap| (tap, tap)).collect()];
+            let job = Depthwise { source, images, reach, weights: weight, bias, residues, stride: [1, 1], target, size: shape.result };
+            job.run();
         } else {
             let (rows, channels, taps) = (shape.rows(), shape.channels(), shape.taps());
-            let weights = &PackedWeights::new(shape.groups, rows, channels, taps, |[group, row, channel, tap]| {
-                weight[((group * rows + row) * channels + channel) * taps + tap]
-            });
+            let layout =
+                WeightLayout { group: rows * channels * taps, row: channels * taps, channel: taps, taps: &(0..taps).collect::<Vec<_>>() };
+            let weights = &PackedWeights::new(weight, [shape.groups, rows, channels], &layout);
             Correlation { source, images, groups: shape.groups, reach, weights, bias, target }.run();
         }
         output.finish()
@@ -137,7 +207,10 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
 ///
 /// An input pixel was seen by those taps whose distance to it is a multiple of the stride: for each residue of the pixel's row and
 /// column these are fixed, and the gradient is a correlation of stride 1 with them.
-pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
+pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]) -> Block {
+    if let Some(cropped) = Cropped::new(shape) {
+        return input_gradient(&cropped.shape, gradient, &cropped.crop(weight, shape.kernel));
+    }
     if let Some(dense) = on_seen_pixels(shape) {
         return spread_pixels(shape, &input_gradient(&dense, gradient, weight));
     }
@@ -150,43 +223,94 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
         let distance = |k: usize| (residue + shape.before[axis]) as isize - (k * shape.dilation[axis]) as isize;
         (0..shape.kernel[axis]).filter(|&k| distance(k) % step == 0).map(|k| (k, distance(k) / step)).collect()
     };
+    if shape.is_depthwise() {
+        // All residues together see one window.
+        let [rows, columns] = shape.stride;
+        let residues = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        let pairs = |(row, column): (usize, usize)| -> Vec<((isize, isize), usize)> {
+            let across = seen(1, column);
+            seen(0, row).iter().flat_map(|i| across.iter().map(move |j| ((i.1, j.1), i.0 * shape.kernel[1] + j.0))).collect()
+        };
+        let pairs: Vec<_> = residues.map(pairs).collect();
+        let mut taps: Vec<_> = pairs.iter().flatten().map(|pair| pair.0).collect();
+        taps.sort_unstable();
+        taps.dedup();
+        let number = |tap: &(isize, isize)| taps.binary_search(tap).unwrap_or(0);
+        let residues: &Vec<Vec<_>> =
+            &pairs.iter().map(|pairs| pairs.iter().map(|(tap, kernel)| (number(tap), *kernel)).collect()).collect();
+        let grid = (shape.size[0].div_ceil(rows), shape.size[1].div_ceil(columns));
+        let reach = &Reach::new(taps, (1, 1), grid);
+        let (stride, size) = (shape.stride, shape.size);
+        // SAFETY: the whole input's gradient, written in full.
+        unsafe {
+            Depthwise { source, images, reach, weights: weight, bias: None, residues, stride, target: pointer, size }.run();
+            return output.finish();
+        }
+    }
+    // Residues lie side by side first, and find their places at the end: values far apart are slow to write.
+    let mut parts = (shape.stride != [1, 1]).then(|| Output::new(shape.input_len()));
+    let whole = parts.as_mut().map_or(pointer, Output::pointer);
+    let grid =
+        |row: usize, column: usize| ((shape.size[0] - row).div_ceil(shape.stride[0]), (shape.size[1] - column).div_ceil(shape.stride[1]));
+    let mut starts = Vec::new();
+    let mut start = 0;
     for row in 0..shape.stride[0].min(shape.size[0]) {
         for column in 0..shape.stride[1].min(shape.size[1]) {
             let (down, across) = (seen(0, row), seen(1, column));
             let pairs: Vec<_> = down.iter().flat_map(|&i| across.iter().map(move |&j| (i, j))).collect();
             let kernel: &Vec<usize> = &pairs.iter().map(|&(i, j)| i.0 * shape.kernel[1] + j.0).collect();
-            let grid = ((shape.size[0] - row).div_ceil(shape.stride[0]), (shape.size[1] - column).div_ceil(shape.stride[1]));
+            let grid = grid(row, column);
             let reach = &Reach::new(pairs.iter().map(|&(i, j)| (i.1, j.1)).collect(), (1, 1), grid);
-            let target = Target {
-                values: pointer,
-                channels: shape.inputs,
-                height: shape.size[0],
-                width: shape.size[1],
-                stride: (shape.stride[0], shape.stride[1]),
-                offset: (row, column),
-            };
-            // SAFETY: the residues' grids do not overlap and together are the whole input.
+            starts.push(start);
+            let (rows, channels, taps) = (shape.rows(), shape.channels(), shape.taps());
+            // SAFETY: the residues' parts do not overlap and together are the whole.
             unsafe {
-                if shape.is_depthwise() {
-                    let chosen = |channel: usize| kernel.iter().map(move |&tap| weight[channel * shape.taps() + tap]);
-                    let weights: &Vec<f32> = &(0..shape.inputs).flat_map(chosen).collect();
-                    Depthwise { source, images, reach, weights, bias: None, target }.run();
-                } else {
-                    let (rows, channels) = (shape.rows(), shape.channels());
-                    let weights = &PackedWeights::new(shape.groups, channels, rows, kernel.len(), |[group, input, output, tap]| {
-                        weight[((group * rows + output) * channels + input) * shape.taps() + kernel[tap]]
-                    });
-                    Correlation { source, images, groups: shape.groups, reach, weights, bias: None, target }.run();
+                let target = Shared::new(whole.at(start));
+                let layout = WeightLayout { group: rows * channels * taps, row: taps, channel: channels * taps, taps: kernel };
+                let weights = &PackedWeights::new(weight, [shape.groups, channels, rows], &layout);
+                Correlation { source, images, groups: shape.groups, reach, weights, bias: None, target }.run();
+            }
+            start += images * shape.inputs * grid.0 * grid.1;
+        }
+    }
+    // SAFETY: every value was written.
+    let Some(parts) = parts.map(|parts| unsafe { parts.finish() }) else { return unsafe { output.finish() } };
+    let [height, width] = shape.size;
+    (0..images * shape.inputs).into_par_iter().with_min_len(4).for_each(|plane| {
+        for row in 0..height {
+            // SAFETY: a row of this plane, which is written whole.
+            let line = unsafe { std::slice::from_raw_parts_mut(pointer.at((plane * height + row) * width), width) };
+            let residue = row % shape.stride[0];
+            let part = |column: usize| {
+                let (rows, columns) = grid(residue, column);
+                &parts[starts[residue * shape.stride[1].min(width) + column] + (plane * rows + row / shape.stride[0]) * columns..]
+                    [..columns]
+            };
+            if shape.stride[1] == 2 && width > 1 {
+                let (even, odd) = (part(0), part(1));
+                for (pair, (&even, &odd)) in line.chunks_exact_mut(2).zip(even.iter().zip(odd)) {
+                    pair[0] = even;
+                    pair[1] = odd;
+                }
+                if width % 2 == 1 {
+                    line[width - 1] = even[width / 2];
+                }
+            } else {
+                for column in 0..shape.stride[1].min(width) {
+                    line[column..].iter_mut().step_by(shape.stride[1]).zip(part(column)).for_each(|(to, &from)| *to = from);
                 }
             }
         }
-    }
+    });
     // SAFETY: as above: every value was written.
     unsafe { output.finish() }
 }
 
 /// The gradient with respect to the weight.
-pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Vec<f32> {
+pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Block {
+    if let Some(cropped) = Cropped::new(shape) {
+        return cropped.embed(&weight_gradient(&cropped.shape, input, gradient), shape.kernel);
+    }
     if let Some(dense) = on_seen_pixels(shape) {
         return weight_gradient(&dense, &seen_pixels(shape, input), gradient);
     }
@@ -200,11 +324,11 @@ pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]
 }
 
 /// The gradient with respect to the bias.
-pub(crate) fn bias_gradient(shape: &ConvShape, gradient: &[f32]) -> Vec<f32> {
+pub(crate) fn bias_gradient(shape: &ConvShape, gradient: &[f32]) -> Block {
     let area = shape.result[0] * shape.result[1];
     let sum = |channel: usize| {
         let planes = (0..shape.images).map(|image| &gradient[(image * shape.outputs + channel) * area..][..area]);
         planes.map(|plane| f64::from(super::norm::sum(plane))).sum::<f64>() as f32
     };
-    (0..shape.outputs).into_par_iter().map(sum).collect()
+    (0..shape.outputs).into_par_iter().map(sum).collect::<Vec<_>>().into()
 }

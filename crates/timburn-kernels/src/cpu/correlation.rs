@@ -8,7 +8,8 @@ use std::ops::Range;
 use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
-use super::buffer::{Scratch, Shared};
+use super::buffer::{Output, Scratch, Shared};
+use super::memory::Block;
 use super::tile::{Lanes, MAX_LANES, MAX_TILE, TileShape, lanes, many_registers, outer, splat};
 use super::window::{Reach, Run, Source, Window, runs};
 
@@ -19,7 +20,7 @@ const PANELS: usize = 8;
 
 /// Weights in the order the tiles read them: `[group][tile of rows][channel][tap][row of tile]`.
 pub(crate) struct PackedWeights {
-    values: Vec<f32>,
+    values: Block,
     /// Output channels of a group.
     rows: usize,
     /// Channels of a group times taps.
@@ -27,37 +28,65 @@ pub(crate) struct PackedWeights {
     tile: TileShape,
 }
 
+/// Where weights are: `group · self.group + row · self.row + channel · self.channel + taps[tap]`.
+pub(crate) struct WeightLayout<'a> {
+    pub(crate) group: usize,
+    pub(crate) row: usize,
+    pub(crate) channel: usize,
+    pub(crate) taps: &'a [usize],
+}
+
 impl PackedWeights {
-    /// `weight(group, row, channel, tap)` gives the values.
-    pub(crate) fn new(groups: usize, rows: usize, channels: usize, taps: usize, weight: impl Fn([usize; 4]) -> f32 + Sync) -> Self {
+    /// `groups` groups of `rows` rows and `channels` channels.
+    pub(crate) fn new(weight: &[f32], [groups, rows, channels]: [usize; 3], layout: &WeightLayout<'_>) -> Self {
         let tile = TileShape::detect();
-        let (depth, tiles) = (channels * taps, rows.div_ceil(tile.rows));
-        let mut values = vec![0f32; groups * tiles * depth * tile.rows];
-        if depth > 0 {
-            values.par_chunks_exact_mut(depth * tile.rows).enumerate().for_each(|(index, block)| {
-                let (group, first) = (index / tiles, index % tiles * tile.rows);
-                for (channel, block) in block.chunks_exact_mut(taps * tile.rows).enumerate() {
-                    for (tap, block) in block.chunks_exact_mut(tile.rows).enumerate() {
-                        for (row, slot) in (first..rows).zip(block) {
-                            *slot = weight([group, row, channel, tap]);
-                        }
-                    }
+        let (depth, tiles) = (channels * layout.taps.len(), rows.div_ceil(tile.rows));
+        let mut values = Output::new(groups * tiles * depth * tile.rows);
+        let pointer = values.pointer();
+        (0..groups * tiles).into_par_iter().with_min_len(1 + 4096 / (depth * tile.rows).max(1)).for_each(|index| {
+            let (group, first) = (index / tiles, index % tiles * tile.rows);
+            let from = &weight[(group * layout.group + first * layout.row).min(weight.len())..];
+            let count = (rows - first).min(tile.rows);
+            // SAFETY: this tile's block, which is written whole.
+            unsafe {
+                let to = pointer.at(index * depth * tile.rows);
+                match tile.rows {
+                    8 => pack::<8>(from, count, channels, layout, to),
+                    _ => pack::<4>(from, count, channels, layout, to),
                 }
-            });
-        }
-        Self { values, rows, depth, tile }
+            }
+        });
+        // SAFETY: every block was written.
+        Self { values: unsafe { values.finish() }, rows, depth, tile }
     }
 }
 
-/// Where a correlation writes: `[images, channels, height, width]`, position `(i, j)` at `(i, j) · stride + offset`.
-#[derive(Clone, Copy)]
-pub(crate) struct Target {
-    pub(crate) values: Shared,
-    pub(crate) channels: usize,
-    pub(crate) height: usize,
-    pub(crate) width: usize,
-    pub(crate) stride: (usize, usize),
-    pub(crate) offset: (usize, usize),
+/// Packs a tile of `M` rows of which `count` exist.
+///
+/// # Safety
+/// `to` has room for `channels` times the number of taps times `M` values, the caller's to write.
+unsafe fn pack<const M: usize>(from: &[f32], count: usize, channels: usize, layout: &WeightLayout<'_>, mut to: *mut f32) {
+    let far = layout.taps.iter().copied().max().unwrap_or(0);
+    for channel in 0..channels {
+        let from = &from[channel * layout.channel..][..(count - 1) * layout.row + far + 1];
+        for &tap in layout.taps {
+            // SAFETY: `from` was cut to hold all these; `to` as the caller promises.
+            unsafe {
+                if count == M && layout.row == 1 {
+                    to.cast::<[f32; M]>().write_unaligned(from.as_ptr().add(tap).cast::<[f32; M]>().read_unaligned());
+                } else if count == M {
+                    for m in 0..M {
+                        to.add(m).write(*from.get_unchecked(tap + m * layout.row));
+                    }
+                } else {
+                    for m in 0..M {
+                        to.add(m).write(if m < count { *from.get_unchecked(tap + m * layout.row) } else { 0.0 });
+                    }
+                }
+                to = to.add(M);
+            }
+        }
+    }
 }
 
 /// `target[n, g · rows + m, p] = bias[m] + Σ weights[g, m, c, t] · source[n, g · channels + c, p · stride + taps[t]]`.
@@ -69,14 +98,15 @@ pub(crate) struct Correlation<'a> {
     pub(crate) weights: &'a PackedWeights,
     /// One per output channel.
     pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) target: Target,
+    /// `[images, groups · rows, grid]`.
+    pub(crate) target: Shared,
 }
 
 impl Correlation<'_> {
     /// Computes and writes every position of the grid.
     ///
     /// # Safety
-    /// `target` points to `images · channels · height · width` values that nobody else touches, and the grid lies inside it.
+    /// `target` points to as many values as its shape says, which nobody else touches.
     pub(crate) unsafe fn run(&self) {
         let tile = self.weights.tile;
         let positions = self.images * self.reach.area();
@@ -86,7 +116,7 @@ impl Correlation<'_> {
         let share = panels.div_ceil(threads).clamp(1, PANELS);
         let columns = panels.div_ceil(share);
         // Few positions: rows are divided too, at the price of packing a panel once for each part.
-        let parts = (4 * threads).div_ceil(self.groups * columns).min(row_tiles);
+        let parts = (2 * threads).div_ceil(self.groups * columns).min(row_tiles);
         (0..self.groups * columns * parts).into_par_iter().for_each(|task| {
             let (group, column, part) = (task / (columns * parts), task / parts % columns, task % parts);
             let start = column * share * tile.columns();
@@ -121,16 +151,13 @@ impl WithSimd for Task<'_> {
 impl Task<'_> {
     #[inline(always)]
     fn run<S: Simd, const M: usize>(self) {
-        let Correlation { source, reach, weights, target, .. } = self.correlation;
+        let Correlation { source, reach, weights, .. } = self.correlation;
         let taps = reach.taps.len();
         let channels = weights.depth / taps.max(1);
         let width = weights.tile.columns();
         let window = Window::new(*source, reach, self.positions.clone(), width);
         let sources = Panels::new(window.runs().to_vec(), width, |(run, _)| run.at);
-        // A whole row of the target at a time where it is contiguous, else row by row of the grid.
-        let dense = target.stride == (1, 1) && reach.grid == (target.height, target.width);
-        let unit = if dense { reach.area() } else { reach.grid.1 };
-        let targets = Panels::new(runs(self.positions.clone(), unit, width).collect(), width, |run| run.at);
+        let targets = Panels::new(runs(self.positions.clone(), reach.area(), width).collect(), width, |run| run.at);
 
         // Without taps nothing is seen: a single pass of depth 0 writes zeros.
         let passes = (channels * taps).div_ceil(DEPTH).min(channels.max(1)).max(1);
@@ -169,9 +196,9 @@ impl Task<'_> {
                     unsafe {
                         let a = weights.values.as_ptr().add(block * M);
                         match vectors {
-                            1 => self.store::<S, M, 1>(&outer(depth, a, b), tile, &place),
-                            2 => self.store::<S, M, 2>(&outer(depth, a, b), tile, &place),
-                            _ => self.store::<S, M, 3>(&outer(depth, a, b), tile, &place),
+                            1 => self.store::<S, M, 1>(&outer(depth, a, M, b), tile, &place),
+                            2 => self.store::<S, M, 2>(&outer(depth, a, M, b), tile, &place),
+                            _ => self.store::<S, M, 3>(&outer(depth, a, M, b), tile, &place),
                         }
                     }
                 }
@@ -185,24 +212,19 @@ impl Task<'_> {
     /// The tile's part of the target belongs to this task.
     #[inline(always)]
     unsafe fn store<S: Simd, const M: usize, const V: usize>(&self, sums: &[[Lanes<S>; V]; M], tile: usize, place: &Place<'_>) {
-        let Correlation { target, bias, weights, reach, .. } = self.correlation;
+        let Correlation { target, bias, weights, reach, groups, .. } = self.correlation;
         let rows = (weights.rows - tile * M).min(M);
         let first = self.group * weights.rows + tile * M;
-        let plane = target.height * target.width;
-        let offset = |run: &Run| {
-            let (image, position) = (run.position / reach.area(), run.position % reach.area());
-            let (row, column) = (position / reach.grid.1, position % reach.grid.1);
-            let row = row * target.stride.0 + target.offset.0;
-            (image * target.channels + first) * plane + row * target.width + column * target.stride.1 + target.offset.1
-        };
+        let plane = reach.area();
+        let offset = |run: &Run| (run.position / plane * groups * weights.rows + first) * plane + run.position % plane;
         let start = |row: usize| bias.filter(|_| place.pass == 0).map_or(0.0, |bias| bias[first + row]);
-        if let ([run], true) = (place.targets, target.stride.1 == 1 && place.columns == V * lanes::<S>()) {
+        if let ([run], true) = (place.targets, place.columns == V * lanes::<S>()) {
             let offset = offset(run);
             for (row, sums) in sums.iter().enumerate().take(rows) {
                 for (v, &sum) in sums.iter().enumerate() {
                     // SAFETY: a full tile in one image; see above.
                     unsafe {
-                        let to = target.values.at(offset + row * plane + v * lanes::<S>());
+                        let to = target.at(offset + row * plane + v * lanes::<S>());
                         let old = if place.pass == 0 { splat::<S>(start(row)) } else { vload_unaligned(to) };
                         vstore_unaligned(to, sum + old);
                     }
@@ -225,7 +247,7 @@ impl Task<'_> {
                 for (i, &value) in values[row * pitch + at..][..run.len].iter().enumerate() {
                     // SAFETY: positions of this task, inside the target.
                     unsafe {
-                        let to = target.values.at(offset + row * plane + i * target.stride.1);
+                        let to = target.at(offset + row * plane + i);
                         to.write(value + if place.pass == 0 { start(row) } else { to.read() });
                     }
                 }

@@ -1,145 +1,218 @@
 //! Convolutions with one channel in a group: each plane by itself, several output vectors at a time.
+#![allow(
+    clippy::needless_range_loop,
+    clippy::assign_op_pattern,
+    reason = "whatever the compiler does not inline is compiled without the vector instructions"
+)]
 
-use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+use std::ops::Range;
+
+use macerator::{AutoArch, ReduceAdd, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
-use super::correlation::Target;
-use super::tile::{MAX_LANES, lanes, splat};
+use super::memory::Block;
+use super::tile::{MAX_LANES, copy_exact, lanes, many_registers, splat};
 use super::window::{Reach, Source, Window};
 
 /// Sums in flight: as many as hide the latency of a multiply-add.
 const SUMS: usize = 8;
 /// Images of one sum of the weight gradient.
 const IMAGES: usize = 4;
+/// Tasks per thread: threads are not equally fast.
+const TASKS: usize = 8;
 
-/// `target[n, c, p] = bias[c] + Σ weights[c, t] · source[n, c, p · stride + taps[t]]`.
+/// Which taps a target's pixels see, by the residue of their row and column: `(tap, kernel position)` pairs.
+pub(crate) type Residue = Vec<(usize, usize)>;
+
+/// `target[n, c, i · stride + r] = bias[c] + Σ weights[c, k] · source[n, c, i + taps[t]]` over the pairs `(t, k)` of residue `r`.
 pub(crate) struct Depthwise<'a> {
     pub(crate) source: Source<'a>,
     pub(crate) images: usize,
     pub(crate) reach: &'a Reach,
-    /// `[channels][taps]`.
+    /// `[channels][kernel positions]`.
     pub(crate) weights: &'a [f32],
     pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) target: Target,
+    /// By rows, then columns.
+    pub(crate) residues: &'a [Residue],
+    pub(crate) stride: [usize; 2],
+    pub(crate) target: Shared,
+    /// Height and width of the target.
+    pub(crate) size: [usize; 2],
 }
 
 impl Depthwise<'_> {
-    /// Computes and writes every position of the grid.
+    /// Computes and writes the target.
     ///
     /// # Safety
-    /// `target` points to `images · channels · height · width` values that nobody else touches, and the grid lies inside it.
+    /// `target` points to as many planes as the source has, of `size`, that nobody else touches.
     pub(crate) unsafe fn run(&self) {
         let planes = self.images * self.source.channels;
-        let share = planes.div_ceil(8 * rayon::current_num_threads()).max(1);
+        let share = planes.div_ceil(TASKS * rayon::current_num_threads()).max(1);
         (0..planes.div_ceil(share)).into_par_iter().for_each(|task| {
-            for plane in task * share..planes.min((task + 1) * share) {
-                let (image, channel) = (plane / self.source.channels, plane % self.source.channels);
-                AutoArch::new().dispatch(Plane { job: self, image, channel });
-            }
+            AutoArch::new().dispatch(Planes { job: self, planes: task * share..planes.min((task + 1) * share) });
         });
     }
 }
 
-struct Plane<'a> {
+struct Planes<'a> {
     job: &'a Depthwise<'a>,
-    image: usize,
-    channel: usize,
+    planes: Range<usize>,
 }
 
-impl WithSimd for Plane<'_> {
+/// A vector of results: where its first tap is in the window, where it goes, and how many lanes count.
+struct Place {
+    from: usize,
+    to: usize,
+    count: usize,
+}
+
+/// Places of a plane of results with rows `pitch` apart. Where a row is at least a vector long, its last vector overlaps the one before.
+fn places<S: Simd>([rows, columns]: [usize; 2], step: usize, pitch: usize) -> Vec<Place> {
+    let across = columns.div_ceil(lanes::<S>());
+    let place = |row: usize, column: usize| {
+        let column = (column * lanes::<S>()).min(columns.saturating_sub(lanes::<S>()));
+        Place { from: row * step + column, to: row * pitch + column, count: columns.min(lanes::<S>()) }
+    };
+    (0..rows).flat_map(|row| (0..across).map(move |column| place(row, column))).collect()
+}
+
+impl WithSimd for Planes<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self) {
-        let Depthwise { source, reach, weights, bias, target, .. } = self.job;
-        let window = Window::image(*source, reach, self.image);
-        let taps = reach.taps.len();
-        let weights = &weights[self.channel * taps..][..taps];
-        let start = bias.map_or(0.0, |bias| bias[self.channel]);
-        let mut scratch = Scratch::new(window.plane() + MAX_LANES);
-        let pixels = scratch.values();
-        window.fill::<S>(self.channel..self.channel + 1, pixels);
-        let across = reach.grid.1.div_ceil(lanes::<S>());
-        let (vectors, step) = (reach.grid.0 * across, window.row_step());
-        let base = ((self.image * target.channels + self.channel) * target.height + target.offset.0) * target.width + target.offset.1;
-        for first in (0..vectors).step_by(SUMS) {
-            let place = |i: usize| {
-                let vector = (first + i).min(vectors - 1);
-                (vector / across, vector % across * lanes::<S>())
-            };
-            let from: [usize; SUMS] = core::array::from_fn(|i| place(i).0 * step + place(i).1);
-            let mut sums = [splat::<S>(start); SUMS];
-            for (&weight, &tap) in weights.iter().zip(window.taps()) {
-                let weight = splat::<S>(weight);
-                for (sum, &from) in sums.iter_mut().zip(&from) {
-                    // SAFETY: a tap of a position of the grid, and what a vector sees beyond it, is in the window or its slack.
-                    *sum = f32::vmul_add(weight, unsafe { vload_unaligned(pixels.as_ptr().add(from + tap)) }, *sum);
+        let Depthwise { source, reach, weights, bias, residues, stride, target, size, .. } = self.job;
+        let mut window = Window::image(*source, reach, 0);
+        let positions = weights.len() / source.channels;
+        // Results of stride 1 go where they belong, others first into scratch: each residue's columns side by side.
+        let direct = *stride == [1, 1];
+        let (rows, columns) = reach.grid;
+        let pitch = if direct { columns } else { columns.next_multiple_of(lanes::<S>()) };
+        let places = places::<S>([rows, if direct { columns } else { pitch }], window.row_step(), pitch);
+        let taps: Vec<Vec<(usize, usize)>> =
+            residues.iter().map(|residue| residue.iter().map(|&(tap, position)| (window.taps()[tap], position)).collect()).collect();
+        let plane_len = rows * pitch;
+        let pixels_len = window.plane() + 2 * MAX_LANES;
+        let mut scratch = Scratch::new(pixels_len + if direct { 0 } else { residues.len() * plane_len + MAX_LANES });
+        let (pixels, results) = scratch.values().split_at_mut(pixels_len);
+        for plane in self.planes {
+            let (image, channel) = (plane / source.channels, plane % source.channels);
+            window.move_to(image);
+            window.fill::<S>(channel..channel + 1, pixels);
+            let weights = &weights[channel * positions..][..positions];
+            let start = bias.map_or(0.0, |bias| bias[channel]);
+            for (index, taps) in taps.iter().enumerate() {
+                // SAFETY: places lie in this plane of the target, which is this task's, or in the residue's scratch; what a vector sees
+                // beyond the window is slack.
+                unsafe {
+                    let to = if direct { target.at(plane * size[0] * size[1]) } else { results.as_mut_ptr().add(index * plane_len) };
+                    compute::<S>(pixels.as_ptr(), weights, taps, start, &places, to);
                 }
             }
-            for (i, &sum) in sums.iter().enumerate().take(vectors - first) {
-                let (row, column) = place(i);
-                let to = base + row * target.stride.0 * target.width + column * target.stride.1;
-                let count = (reach.grid.1 - column).min(lanes::<S>());
-                // SAFETY: positions of this plane, which is this task's.
-                unsafe { put::<S>(sum, target, to, count) };
+            if !direct {
+                for row in 0..size[0] {
+                    // SAFETY: a row of this plane.
+                    let line = unsafe { std::slice::from_raw_parts_mut(target.at((plane * size[0] + row) * size[1]), size[1]) };
+                    let first = row % stride[0] * stride[1] * plane_len + row / stride[0] * pitch;
+                    interleave(line, &results[first..], plane_len, stride[1]);
+                }
             }
         }
     }
 }
 
-/// Writes the first `count` lanes at `to` and then every `stride`-th value.
+/// All results of a plane and a residue.
 ///
 /// # Safety
-/// Those values are the caller's to write.
+/// What the taps see of all places is in `pixels`, and the places are the caller's to write.
 #[inline(always)]
-unsafe fn put<S: Simd>(sum: super::tile::Lanes<S>, target: &Target, to: usize, count: usize) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        if count == lanes::<S>() && target.stride.1 == 1 {
-            vstore_unaligned(target.values.at(to), sum);
-            return;
+unsafe fn compute<S: Simd>(pixels: *const f32, weights: &[f32], taps: &[(usize, usize)], start: f32, places: &[Place], target: *mut f32) {
+    for group in places.chunks(SUMS) {
+        let mut from = [pixels; SUMS];
+        for i in 0..SUMS {
+            // SAFETY: inside the window.
+            from[i] = unsafe { pixels.add(group[i.min(group.len() - 1)].from) };
         }
-        let mut values = [0f32; MAX_LANES];
-        vstore_unaligned(values.as_mut_ptr(), sum);
-        for (i, &value) in values.iter().enumerate().take(count) {
-            target.values.at(to + i * target.stride.1).write(value);
+        let mut sums = [splat::<S>(start); SUMS];
+        for &(tap, position) in taps {
+            let weight = splat::<S>(weights[position]);
+            for i in 0..SUMS {
+                // SAFETY: as the caller promises.
+                sums[i] = f32::vmul_add(weight, unsafe { vload_unaligned(from[i].add(tap)) }, sums[i]);
+            }
         }
+        for i in 0..SUMS {
+            if i >= group.len() {
+                break;
+            }
+            // SAFETY: as the caller promises.
+            unsafe {
+                let to = target.add(group[i].to);
+                if group[i].count == lanes::<S>() {
+                    vstore_unaligned(to, sums[i]);
+                } else {
+                    let mut values = [0f32; MAX_LANES];
+                    vstore_unaligned(values.as_mut_ptr(), sums[i]);
+                    copy_exact::<S>(values.as_ptr(), to, group[i].count);
+                }
+            }
+        }
+    }
+}
+
+/// Value `j · stride + c` of a row is value `j` of part `c`; parts are `pitch` apart.
+#[inline(always)]
+pub(super) fn interleave(line: &mut [f32], parts: &[f32], pitch: usize, stride: usize) {
+    if stride == 2 {
+        let (even, odd) = (&parts[..line.len().div_ceil(2)], &parts[pitch..pitch + line.len() / 2]);
+        for i in 0..odd.len() {
+            line[2 * i] = even[i];
+            line[2 * i + 1] = odd[i];
+        }
+        if line.len() % 2 == 1 {
+            line[2 * odd.len()] = even[odd.len()];
+        }
+        return;
+    }
+    for column in 0..line.len() {
+        line[column] = parts[column % stride * pitch + column / stride];
     }
 }
 
 /// `Σ gradient[n, c, p] · source[n, c, p · stride + taps[t]]` as `[c][t]`.
-pub(crate) fn weight_gradient(source: Source<'_>, gradient: Source<'_>, images: usize, reach: &Reach) -> Vec<f32> {
+pub(crate) fn weight_gradient(source: Source<'_>, gradient: Source<'_>, images: usize, reach: &Reach) -> Block {
     let (channels, taps) = (source.channels, reach.taps.len());
     // A fixed number of images to a sum, added in order: results do not depend on the number of threads.
     let chunks = images.div_ceil(IMAGES);
     let mut sums = Output::new(chunks * channels * taps);
     let pointer = sums.pointer();
-    (0..chunks * channels).into_par_iter().for_each(|task| {
-        let images = task / channels * IMAGES..images.min((task / channels + 1) * IMAGES);
-        let job = PlaneGradient { source, gradient, reach, images, channel: task % channels, sums: pointer, offset: task * taps };
-        AutoArch::new().dispatch(job);
+    let items = chunks * channels;
+    let share = items.div_ceil(TASKS * rayon::current_num_threads()).max(1);
+    (0..items.div_ceil(share)).into_par_iter().for_each(|task| {
+        let items = task * share..items.min((task + 1) * share);
+        AutoArch::new().dispatch(PlaneGradients { source, gradient, reach, images, items, sums: pointer });
     });
-    // SAFETY: each task has written its `taps` values.
+    // SAFETY: each item has written its `taps` values.
     let sums = unsafe { sums.finish() };
     let mut total = vec![0f32; channels * taps];
     for chunk in sums.chunks_exact(channels * taps) {
         total.iter_mut().zip(chunk).for_each(|(total, &sum)| *total += sum);
     }
-    total
+    total.into()
 }
 
-struct PlaneGradient<'a> {
+struct PlaneGradients<'a> {
     source: Source<'a>,
     gradient: Source<'a>,
     reach: &'a Reach,
-    images: std::ops::Range<usize>,
-    channel: usize,
+    images: usize,
+    /// Chunks of images times channels.
+    items: Range<usize>,
     sums: Shared,
-    offset: usize,
 }
 
-impl WithSimd for PlaneGradient<'_> {
+impl WithSimd for PlaneGradients<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -148,39 +221,84 @@ impl WithSimd for PlaneGradient<'_> {
         let (area, taps) = (reach.area(), reach.taps.len());
         let (rows, columns) = reach.grid;
         let pitch = columns.next_multiple_of(lanes::<S>());
-        let bound = Window::image(source, reach, 0).plane();
-        let mut totals = vec![0f32; taps];
-        let mut scratch = Scratch::new(bound + MAX_LANES + rows * pitch);
-        let scratch = scratch.values();
-        let (pixels, slopes) = scratch.split_at_mut(bound + MAX_LANES);
-        for image in self.images.clone() {
-            let window = Window::image(source, reach, image);
-            window.fill::<S>(self.channel..self.channel + 1, pixels);
-            // What lies beyond the window is stale: it meets the zeros at the end of each row, and must be finite.
-            pixels[bound..].fill(0.0);
-            let plane = &gradient.values[(image * gradient.channels + self.channel) * area..][..area];
-            for (to, from) in slopes.chunks_exact_mut(pitch).zip(plane.chunks_exact(columns)) {
-                to[..columns].copy_from_slice(from);
-                to[columns..].fill(0.0);
-            }
-            for (totals, offsets) in totals.chunks_mut(SUMS).zip(window.taps().chunks(SUMS)) {
-                let mut sums = [splat::<S>(0.0); SUMS];
+        let mut window = Window::image(source, reach, 0);
+        let bound = window.plane();
+        let mut scratch = Scratch::new(bound + MAX_LANES + rows * pitch + taps);
+        let (pixels, scratch) = scratch.values().split_at_mut(bound + MAX_LANES);
+        let (slopes, totals) = scratch.split_at_mut(rows * pitch);
+        for item in self.items {
+            let (chunk, channel) = (item / source.channels, item % source.channels);
+            totals.fill(0.0);
+            for image in chunk * IMAGES..self.images.min((chunk + 1) * IMAGES) {
+                window.move_to(image);
+                window.fill::<S>(channel..channel + 1, pixels);
+                // What lies beyond the window is stale: it meets the zeros at the end of each row, and must be finite.
+                pixels[bound..].fill(0.0);
+                let plane = &gradient.values[(image * gradient.channels + channel) * area..][..area];
                 for row in 0..rows {
-                    for column in (0..pitch).step_by(lanes::<S>()) {
-                        // SAFETY: a row of `slopes` is `pitch` long; pixels as in `Plane`.
-                        unsafe {
-                            let slope = vload_unaligned::<S, f32>(slopes.as_ptr().add(row * pitch + column));
-                            let seen = pixels.as_ptr().add(row * window.row_step() + column);
-                            for (sum, &offset) in sums.iter_mut().zip(offsets) {
-                                *sum = f32::vmul_add(slope, vload_unaligned(seen.add(offset)), *sum);
-                            }
-                        }
-                    }
+                    let (to, from) = (&mut slopes[row * pitch..][..pitch], &plane[row * columns..][..columns]);
+                    // SAFETY: slices at least as long.
+                    unsafe { copy_exact::<S>(from.as_ptr(), to.as_mut_ptr(), columns) };
+                    to[columns..].fill(0.0);
                 }
-                totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += macerator::ReduceAdd::reduce_add(sum));
+                let (slopes, size, step) = (slopes.as_ptr(), [rows, pitch], window.row_step());
+                let mut first = 0;
+                while first < taps {
+                    let (totals, offsets, left) = (&mut totals[first..], &window.taps()[first..], taps - first);
+                    // SAFETY: rows of `slopes` are `pitch` long; all that the taps see is in the window or its slack.
+                    first += unsafe {
+                        if left >= 25 && many_registers::<S>() {
+                            products::<S, 25>(slopes, pixels.as_ptr(), size, step, offsets, totals)
+                        } else if left >= 9 {
+                            products::<S, 9>(slopes, pixels.as_ptr(), size, step, offsets, totals)
+                        } else if left >= 5 {
+                            products::<S, 5>(slopes, pixels.as_ptr(), size, step, offsets, totals)
+                        } else {
+                            products::<S, 1>(slopes, pixels.as_ptr(), size, step, offsets, totals)
+                        }
+                    };
+                }
             }
+            // SAFETY: this item's values.
+            unsafe { std::ptr::copy_nonoverlapping(totals.as_ptr(), self.sums.at(item * taps), taps) };
         }
-        // SAFETY: this task's values.
-        unsafe { std::ptr::copy_nonoverlapping(totals.as_ptr(), self.sums.at(self.offset), taps) };
     }
+}
+
+/// Adds a plane's products with `T` taps; gives `T`.
+///
+/// # Safety
+/// `slopes` has `rows` rows of `pitch`, a multiple of the lanes; `pixels` what the taps see of them; there are `T` offsets and totals.
+#[inline(always)]
+unsafe fn products<S: Simd, const T: usize>(
+    slopes: *const f32,
+    pixels: *const f32,
+    [rows, pitch]: [usize; 2],
+    step: usize,
+    offsets: &[usize],
+    totals: &mut [f32],
+) -> usize {
+    let mut taps = [pixels; T];
+    for t in 0..T {
+        // SAFETY: inside the window.
+        taps[t] = unsafe { pixels.add(offsets[t]) };
+    }
+    let mut sums = [splat::<S>(0.0); T];
+    for row in 0..rows {
+        let mut column = 0;
+        while column < pitch {
+            // SAFETY: as the caller promises.
+            unsafe {
+                let slope = vload_unaligned::<S, f32>(slopes.add(row * pitch + column));
+                for t in 0..T {
+                    sums[t] = f32::vmul_add(slope, vload_unaligned(taps[t].add(row * step + column)), sums[t]);
+                }
+            }
+            column += lanes::<S>();
+        }
+    }
+    for t in 0..T {
+        totals[t] += f32::reduce_add(sums[t]);
+    }
+    T
 }

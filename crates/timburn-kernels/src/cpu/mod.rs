@@ -4,9 +4,12 @@ pub(crate) mod buffer;
 pub(crate) mod conv;
 mod correlation;
 mod depthwise;
+pub(crate) mod max_pool;
+pub(crate) mod memory;
 pub(crate) mod norm;
 mod sweep;
 pub(crate) mod tile;
+mod transpose;
 mod weight_gradient;
 mod window;
 

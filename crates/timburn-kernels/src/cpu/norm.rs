@@ -7,6 +7,7 @@ use macerator::{AutoArch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Shared};
+use super::memory::Block;
 use super::sweep::{self, Affine, apply};
 use crate::Activation;
 
@@ -70,7 +71,7 @@ macro_rules! for_activation {
 
 /// What [`Norm::train`] gives.
 pub(crate) struct Trained {
-    pub(crate) output: Vec<f32>,
+    pub(crate) output: Block,
     pub(crate) mean: Vec<f32>,
     /// Biased.
     pub(crate) variance: Vec<f32>,

@@ -144,7 +144,12 @@ fn convolutions_of_the_networks_agree_with_plain_loops() {
         base(96, 130, 14, 1, 2, 2),
         base(16, 16, 32, 3, 1, 9),
         base(70, 70, 7, 3, 1, 8),
+        base(40, 24, 1, 3, 1, 9),
+        base(24, 200, 2, 3, 2, 40),
+        base(33, 40, 23, 3, 2, 3),
         ConvShape { groups: 8, ..base(32, 32, 14, 3, 1, 2) },
+        ConvShape { groups: 20, ..base(20, 20, 66, 3, 2, 9) },
+        ConvShape { groups: 37, ..base(37, 37, 7, 5, 1, 6) },
         ConvShape { groups: 24, ..base(24, 24, 37, 5, 2, 3) },
         ConvShape { dilation: [4; 2], before: [4; 2], ..base(24, 20, 15, 3, 1, 2) },
     ];
@@ -169,10 +174,11 @@ fn results_do_not_depend_on_the_number_of_threads() {
         groups: 1,
         result: [17, 18],
     };
-    for shape in [shape, ConvShape { inputs: 24, groups: 24, ..shape }] {
+    let strided = ConvShape { stride: [2, 2], result: [9, 9], ..shape };
+    for shape in [shape, strided, ConvShape { inputs: 24, groups: 24, ..shape }, ConvShape { inputs: 24, groups: 24, ..strided }] {
         let weights = shape.outputs * shape.inputs / shape.groups * 9;
         let (input, weight, slope) = (random.values(shape.input_len()), random.values(weights), random.values(shape.output_len()));
-        let norm = NormShape { images: shape.images, channels: shape.outputs, area: 17 * 18 };
+        let norm = NormShape { images: shape.images, channels: shape.outputs, area: shape.result[0] * shape.result[1] };
         let parameters = random.values(shape.outputs);
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
@@ -181,7 +187,11 @@ fn results_do_not_depend_on_the_number_of_threads() {
                 let norm = Norm { shape: norm, gamma: &parameters, beta: &parameters, epsilon: 1e-5, activation: Activation::Relu };
                 let trained = norm.train(&output, None);
                 let (dx, dw) = (conv::input_gradient(&shape, &slope, &weight), conv::weight_gradient(&shape, &input, &slope));
-                [output, trained.output, trained.mean, trained.variance, dx, dw].concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                [&output[..], &trained.output, &trained.mean, &trained.variance, &dx, &dw]
+                    .concat()
+                    .into_iter()
+                    .map(f32::to_bits)
+                    .collect::<Vec<_>>()
             })
         };
         let one = run(1);

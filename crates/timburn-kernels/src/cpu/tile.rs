@@ -3,7 +3,7 @@
 //! Loops are over indices here, without closures: whatever the compiler does not inline is compiled without the vector instructions.
 #![allow(clippy::needless_range_loop, reason = "see above")]
 
-use macerator::{ReduceAdd, Scalar, Simd, VMulAdd, Vector, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Scalar, Simd, VMulAdd, Vector, WithSimd, vload_unaligned, vstore_unaligned};
 
 /// A vector of the machine.
 pub(crate) type Lanes<S> = Vector<S, f32>;
@@ -67,12 +67,17 @@ impl TileShape {
 
 /// `[M, depth] · [depth, V vectors]`: a sum of outer products.
 ///
-/// `a` is stored depth by depth (`[depth][M]`), `b` too (`[depth][V · lanes]`).
+/// `a` is stored depth by depth, M values every `step`; `b` too (`[depth][V · lanes]`).
 ///
 /// # Safety
 /// Both hold as much as is said.
 #[inline(always)]
-pub(crate) unsafe fn outer<S: Simd, const M: usize, const V: usize>(depth: usize, a: *const f32, b: *const f32) -> [[Lanes<S>; V]; M] {
+pub(crate) unsafe fn outer<S: Simd, const M: usize, const V: usize>(
+    depth: usize,
+    a: *const f32,
+    step: usize,
+    b: *const f32,
+) -> [[Lanes<S>; V]; M] {
     let mut sums = [[splat::<S>(0.0); V]; M];
     let (mut a, mut b) = (a, b);
     for _ in 0..depth {
@@ -88,48 +93,11 @@ pub(crate) unsafe fn outer<S: Simd, const M: usize, const V: usize>(depth: usize
                     sums[m][v] = f32::vmul_add(factor, row[v], sums[m][v]);
                 }
             }
-            a = a.add(M);
+            a = a.add(step);
             b = b.add(V * lanes::<S>());
         }
     }
     sums
-}
-
-/// `[M, depth] · [N, depth]ᵀ`: dot products of rows. Row `i` of `a` starts at `i · pitch`, so do `b`'s; `depth` is in vectors.
-///
-/// # Safety
-/// Both hold that much.
-#[inline(always)]
-pub(crate) unsafe fn dots<S: Simd, const M: usize, const N: usize>(
-    depth: usize,
-    a: *const f32,
-    b: *const f32,
-    pitch: usize,
-) -> [[f32; N]; M] {
-    let mut sums = [[splat::<S>(0.0); N]; M];
-    for step in 0..depth {
-        let at = step * lanes::<S>();
-        // SAFETY: `depth` vectors of each row, as the caller promises.
-        unsafe {
-            let mut left = [splat::<S>(0.0); M];
-            for m in 0..M {
-                left[m] = vload_unaligned(a.add(m * pitch + at));
-            }
-            for n in 0..N {
-                let right = vload_unaligned(b.add(n * pitch + at));
-                for m in 0..M {
-                    sums[m][n] = f32::vmul_add(left[m], right, sums[m][n]);
-                }
-            }
-        }
-    }
-    let mut totals = [[0f32; N]; M];
-    for m in 0..M {
-        for n in 0..N {
-            totals[m][n] = f32::reduce_add(sums[m][n]);
-        }
-    }
-    totals
 }
 
 /// Copies `len` values, rounded up to whole vectors.

@@ -1,24 +1,29 @@
-//! The weight gradient: dot products of the output's gradient with what the taps see.
+//! The weight gradient: the output's gradient times what the taps see, a sum of outer products over positions.
 //!
 //! Positions are divided into chunks by the shapes alone, and the chunks' sums are added in order: results do not depend on the number
 //! of threads.
 
 use std::ops::Range;
 
-use macerator::{AutoArch, Simd, WithSimd};
+use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
-use super::tile::{MAX_LANES, copy_exact, dots, lanes, many_registers};
+use super::memory::Block;
+use super::tile::{Lanes, MAX_LANES, VECTORS, copy_exact, lanes, many_registers, outer};
+use super::transpose::transpose;
 use super::window::{Reach, Source, Window, runs};
 
-/// Positions of one block: long enough that adding up the lanes at its end costs little.
-const POSITIONS: usize = 1024;
-/// Output channels, and channels times taps, of one block.
-const OUTPUTS: usize = 64;
-const ROWS: usize = 96;
+/// Positions of one block: what keeps a panel of it in the first-level cache.
+const POSITIONS: usize = 192;
+/// Output channels, and channels times taps, of one task: what keeps a block of either in the second-level cache.
+const OUTPUTS: usize = 128;
+const ROWS: usize = 160;
 /// Independent sums wanted, so that many threads find work.
 const TASKS: usize = 48;
+
+/// Values of the total that one task adds up.
+const PIECE: usize = 4096;
 
 /// `Σ gradient[n, g · outputs + o, p] · source[n, g · channels + c, p · stride + taps[t]]` as `[g][o][c][t]`.
 pub(crate) struct WeightGradient<'a> {
@@ -39,7 +44,7 @@ impl WeightGradient<'_> {
     }
 
     /// The gradient.
-    pub(crate) fn run(&self) -> Vec<f32> {
+    pub(crate) fn run(&self) -> Block {
         let (outputs, channels, taps) = (self.outputs(), self.channels(), self.reach.taps.len());
         let positions = self.images * self.reach.area();
         let output_parts = outputs.div_ceil(OUTPUTS);
@@ -65,20 +70,26 @@ impl WeightGradient<'_> {
             });
         });
         // SAFETY: the tasks cover all chunks, groups, outputs and channels, and each writes its part.
-        let mut sums = unsafe { sums.finish() };
-        if chunks > 1 {
-            let (total, rest) = sums.split_at_mut(len);
-            total.par_chunks_mut(4096).enumerate().for_each(|(index, total)| {
-                for chunk in rest.chunks_exact(len) {
-                    for (sum, &value) in total.iter_mut().zip(&chunk[index * 4096..]) {
-                        *sum += value;
-                    }
-                }
-            });
-            sums.truncate(len);
-            sums.shrink_to_fit();
+        let sums = unsafe { sums.finish() };
+        if chunks == 1 {
+            return sums;
         }
-        sums
+        let mut total = Output::new(len);
+        let pointer = total.pointer();
+        (0..len.div_ceil(PIECE)).into_par_iter().for_each(|piece| {
+            let (first, count) = (piece * PIECE, (len - piece * PIECE).min(PIECE));
+            let part = |chunk: usize| &sums[chunk * len + first..][..count];
+            // SAFETY: this piece of the total, which is written first.
+            let total = unsafe {
+                std::ptr::copy_nonoverlapping(part(0).as_ptr(), pointer.at(first), count);
+                std::slice::from_raw_parts_mut(pointer.at(first), count)
+            };
+            for chunk in 1..chunks {
+                total.iter_mut().zip(part(chunk)).for_each(|(total, &value)| *total += value);
+            }
+        });
+        // SAFETY: every piece was written.
+        unsafe { total.finish() }
     }
 }
 
@@ -98,68 +109,98 @@ impl WithSimd for Task<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self) {
         if many_registers::<S>() {
-            self.run::<S, 4, 6>();
+            self.run::<S, 8>();
         } else {
-            self.run::<S, 4, 3>();
+            self.run::<S, 4>();
         }
     }
 }
 
 impl Task<'_> {
     #[inline(always)]
-    fn run<S: Simd, const M: usize, const N: usize>(self) {
+    fn run<S: Simd, const M: usize>(self) {
         let WeightGradient { source, gradient, images, reach, .. } = self.job;
         let (area, taps) = (reach.area(), reach.taps.len());
         let positions = images * area;
         let rows = self.channels.len() * taps;
-        let (padded_rows, padded_outputs) = (rows.next_multiple_of(N), self.outputs.len().next_multiple_of(M));
+        // Both sides are transposed in groups of as many rows as a vector has lanes; a tile reads a part of a group of outputs.
+        let group = lanes::<S>().max(M);
+        let (padded_rows, padded_outputs) = (rows.next_multiple_of(lanes::<S>()), self.outputs.len().next_multiple_of(group));
         // One line more than the positions, lest all rows start in the same set of the cache.
-        let pitch = POSITIONS + MAX_LANES;
-        let longest = positions.min(POSITIONS);
+        let longest = positions.min(POSITIONS).next_multiple_of(MAX_LANES);
+        let pitch = longest + MAX_LANES;
         let plane = Window::bound(source, reach, longest);
         let first_channel = self.group * self.job.channels();
         let first_output = self.group * self.job.outputs();
-        let sizes = [padded_outputs * pitch + MAX_LANES, padded_rows * pitch + MAX_LANES, padded_outputs * padded_rows];
+        let line_rows = padded_rows.max(group);
+        let sizes = [line_rows * pitch + MAX_LANES, padded_outputs * longest, padded_rows * longest, padded_outputs * padded_rows];
         let mut scratch = Scratch::new(sizes.iter().sum::<usize>() + self.channels.len() * plane + MAX_LANES);
         let scratch = scratch.values();
-        let (left, scratch) = scratch.split_at_mut(sizes[0]);
-        let (right, scratch) = scratch.split_at_mut(sizes[1]);
-        let (sums, pixels) = scratch.split_at_mut(sizes[2]);
-        // Rows past the last are multiplied too; what they give is not kept, but stale values may be slow ones.
-        left.fill(0.0);
-        right.fill(0.0);
+        let (lines, scratch) = scratch.split_at_mut(sizes[0]);
+        let (left, scratch) = scratch.split_at_mut(sizes[1]);
+        let (right, scratch) = scratch.split_at_mut(sizes[2]);
+        let (sums, pixels) = scratch.split_at_mut(sizes[3]);
         sums.fill(0.0);
         for block in self.blocks.clone() {
             let range = block * POSITIONS..positions.min((block + 1) * POSITIONS);
-            let depth = range.len().div_ceil(lanes::<S>());
-            let (tail, end) = (range.len(), depth * lanes::<S>());
-            for (row, output) in self.outputs.clone().enumerate() {
-                let row = &mut left[row * pitch..];
-                for run in runs(range.clone(), area, usize::MAX) {
-                    let (image, position) = (run.position / area, run.position % area);
-                    let plane = (image * gradient.channels + first_output + output) * area;
-                    let (from, to) = (&gradient.values[plane + position..][..run.len], &mut row[run.at..run.at + run.len]);
-                    // SAFETY: slices of the same length.
-                    unsafe { copy_exact::<S>(from.as_ptr(), to.as_mut_ptr(), run.len) };
+            let depth = range.len();
+            let padded_depth = depth.next_multiple_of(MAX_LANES);
+            for first in (0..padded_outputs).step_by(group) {
+                for row in 0..group {
+                    let line = &mut lines[row * pitch..][..padded_depth];
+                    // Rows past the last are multiplied too; what they give is not kept, but stale values may be slow ones.
+                    if first + row >= self.outputs.len() {
+                        line.fill(0.0);
+                        continue;
+                    }
+                    let output = first_output + self.outputs.start + first + row;
+                    for run in runs(range.clone(), area, usize::MAX) {
+                        let (image, position) = (run.position / area, run.position % area);
+                        let plane = (image * gradient.channels + output) * area;
+                        let (from, to) = (&gradient.values[plane + position..][..run.len], &mut line[run.at..run.at + run.len]);
+                        // SAFETY: slices of the same length.
+                        unsafe { copy_exact::<S>(from.as_ptr(), to.as_mut_ptr(), run.len) };
+                    }
                 }
-                row[tail..end].fill(0.0);
+                for row in (0..group).step_by(lanes::<S>()) {
+                    // SAFETY: a group of lines, and its place in `left`: `longest` times `group` values for each.
+                    unsafe {
+                        let to = left.as_mut_ptr().add(first * longest + row);
+                        transpose::<S>(lines.as_ptr().add(row * pitch), pitch, padded_depth, to, group);
+                    }
+                }
             }
             let window = Window::new(*source, reach, range, usize::MAX);
             let seen = first_channel + self.channels.start..first_channel + self.channels.end;
             window.fill::<S>(seen.clone(), pixels);
-            // SAFETY: `right` has `rows` rows of `pitch` and a vector more; `pixels` holds these channels and a vector more.
-            unsafe { window.rows::<S>(window.runs(), 0, seen, pixels, right.as_mut_ptr(), pitch) };
-            for row in 0..rows {
-                right[row * pitch + tail..row * pitch + end].fill(0.0);
+            // SAFETY: `lines` has `rows` rows of `pitch` and a vector more; `pixels` holds these channels and a vector more.
+            unsafe { window.rows::<S>(window.runs(), 0, seen, pixels, lines.as_mut_ptr(), pitch) };
+            for row in rows..padded_rows {
+                lines[row * pitch..][..padded_depth].fill(0.0);
             }
-            for row in (0..padded_rows).step_by(N) {
-                for output in (0..padded_outputs).step_by(M) {
-                    // SAFETY: M rows of `left` and N of `right`, each of `depth` vectors.
-                    let tile: [[f32; N]; M] =
-                        unsafe { dots::<S, M, N>(depth, left.as_ptr().add(output * pitch), right.as_ptr().add(row * pitch), pitch) };
-                    for (m, tile) in tile.iter().enumerate() {
-                        for (sum, &value) in sums[(output + m) * padded_rows + row..].iter_mut().zip(tile) {
-                            *sum += value;
+            let panels = || (0..padded_rows).step_by(VECTORS * lanes::<S>());
+            for panel in panels() {
+                let width = (padded_rows - panel).min(VECTORS * lanes::<S>());
+                for row in (0..width).step_by(lanes::<S>()) {
+                    // SAFETY: a vector's width of rows, and its place in `right`: `longest` times `width` values for each panel.
+                    unsafe {
+                        let to = right.as_mut_ptr().add(panel * longest + row);
+                        transpose::<S>(lines.as_ptr().add((panel + row) * pitch), pitch, padded_depth, to, width);
+                    }
+                }
+            }
+            for panel in panels() {
+                let width = (padded_rows - panel).min(VECTORS * lanes::<S>());
+                for output in (0..self.outputs.len()).step_by(M) {
+                    // SAFETY: packed just above; a tile of `sums`.
+                    unsafe {
+                        let a = left.as_ptr().add(output / group * group * longest + output % group);
+                        let b = right.as_ptr().add(panel * longest);
+                        let to = sums.as_mut_ptr().add(output * padded_rows + panel);
+                        match width / lanes::<S>() {
+                            1 => add::<S, M, 1>(&outer(depth, a, group, b), to, padded_rows),
+                            2 => add::<S, M, 2>(&outer(depth, a, group, b), to, padded_rows),
+                            _ => add::<S, M, 3>(&outer(depth, a, group, b), to, padded_rows),
                         }
                     }
                 }
@@ -171,6 +212,24 @@ impl Task<'_> {
             unsafe {
                 let to = self.sums.at(self.offset + target);
                 std::ptr::copy_nonoverlapping(sums[row * padded_rows..].as_ptr(), to, rows);
+            }
+        }
+    }
+}
+
+/// Adds a tile to rows `pitch` apart.
+///
+/// # Safety
+/// Those values are there, and the caller's.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "whatever the compiler does not inline is compiled without the vector instructions")]
+unsafe fn add<S: Simd, const M: usize, const V: usize>(tile: &[[Lanes<S>; V]; M], to: *mut f32, pitch: usize) {
+    for m in 0..M {
+        for v in 0..V {
+            // SAFETY: as the caller promises.
+            unsafe {
+                let to = to.add(m * pitch + v * lanes::<S>());
+                vstore_unaligned(to, vload_unaligned::<S, f32>(to) + tile[m][v]);
             }
         }
     }

@@ -63,6 +63,28 @@ impl Reach {
     }
 }
 
+/// `target[i] = source[i · stride]`.
+#[inline(always)]
+pub(super) fn pick(target: &mut [f32], source: &[f32], stride: usize) {
+    if target.is_empty() {
+        return;
+    }
+    if stride == 2 {
+        let source = &source[..2 * target.len() - 1];
+        let mut i = 0;
+        while i < target.len() {
+            // SAFETY: value `2 i` for each `i` below the target's length; checked just above.
+            target[i] = unsafe { *source.get_unchecked(2 * i) };
+            i += 1;
+        }
+        return;
+    }
+    let source = &source[..(target.len() - 1) * stride + 1];
+    for (target, &pixel) in target.iter_mut().zip(source.iter().step_by(stride)) {
+        *target = pixel;
+    }
+}
+
 /// Adjacent positions that see adjacent pixels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run {
@@ -123,6 +145,13 @@ impl<'a> Window<'a> {
     /// The same for a single image, copied in any case.
     pub(crate) fn image(source: Source<'a>, reach: &'a Reach, image: usize) -> Self {
         Self::build(source, reach, image * reach.area()..(image + 1) * reach.area(), usize::MAX, false)
+    }
+
+    /// A window of [`image`](Self::image) on another image.
+    pub(crate) fn move_to(&mut self, image: usize) {
+        if let [part] = &mut self.parts[..] {
+            part.image = image;
+        }
     }
 
     fn build(source: Source<'a>, reach: &'a Reach, range: Range<usize>, split: usize, direct: bool) -> Self {
@@ -217,9 +246,7 @@ impl<'a> Window<'a> {
             target[..left].fill(0.0);
             if right > left {
                 let begin = (column + (left * stride) as isize) as usize;
-                for (value, &pixel) in target[left..right].iter_mut().zip(line[begin..].iter().step_by(stride)) {
-                    *value = pixel;
-                }
+                pick(&mut target[left..right], &line[begin..], stride);
             }
             target[right..].fill(0.0);
         }

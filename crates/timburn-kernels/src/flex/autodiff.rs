@@ -3,6 +3,8 @@
 //! Inputs are kept as checkpoints, so that gradient checkpointing may compute them again; statistics and outputs that only the
 //! backward pass needs are kept as they are.
 
+use std::sync::Arc;
+
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -142,6 +144,23 @@ impl Backward<Flex, 4> for NormResidual {
     }
 }
 
+#[derive(Debug)]
+struct MaxPool;
+
+impl Backward<Flex, 1> for MaxPool {
+    /// Which pixel each maximum is, and the input's shape.
+    type State = (Arc<[u8]>, [usize; 4]);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let [x] = ops.parents;
+        let slope = grads.consume::<Flex>(&ops.node);
+        let (chosen, dims) = ops.state;
+        if let Some(x) = x {
+            grads.register::<Flex>(x.id, kernels::max_pool_gradient(&slope, &chosen, dims));
+        }
+    }
+}
+
 impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     fn kernel_conv(x: Tracked<C>, weight: Tracked<C>, shape: ConvShape) -> Tracked<C> {
         match Conv.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful() {
@@ -246,6 +265,16 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                 prep.finish(kept(nodes, &mean, &variance, Some(&output), false, after), output)
             }
             OpsKind::UnTracked(prep) => prep.finish(forward(x, gamma, beta, residual)),
+        }
+    }
+
+    fn kernel_max_pool(x: Tracked<C>) -> Tracked<C> {
+        match MaxPool.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let (output, chosen, dims) = kernels::max_pool(&x.into_primitive());
+                prep.finish((chosen.into(), dims), output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(Flex::kernel_max_pool(x.into_primitive())),
         }
     }
 }

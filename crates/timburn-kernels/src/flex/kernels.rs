@@ -1,12 +1,14 @@
 //! The operations on flex's own tensors.
 
 use burn::backend::Flex;
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
 use super::{After, Kernels};
 use crate::cpu::buffer::{Output, Shared};
 use crate::cpu::conv::{self, ConvShape};
+use crate::cpu::max_pool::{self, PoolShape};
+use crate::cpu::memory::Block;
 use crate::cpu::norm::{Backward, Norm, NormShape};
 
 impl Kernels for Flex {
@@ -47,6 +49,10 @@ impl Kernels for Flex {
     ) -> FlexTensor {
         norm_fixed(x, [&gamma, &beta, &mean, &variance], Some(&residual), after)
     }
+
+    fn kernel_max_pool(x: FlexTensor) -> FlexTensor {
+        max_pool(&x).0
+    }
 }
 
 /// A tensor's values in order, copied only if they are not.
@@ -62,8 +68,8 @@ impl Values {
     }
 }
 
-fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), DType::F32)
+fn tensor(values: impl Into<Block>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::new(super::bytes::bytes(values.into()), Layout::contiguous(shape.into()), DType::F32)
 }
 
 fn conv_forward(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>, shape: &ConvShape) -> FlexTensor {
@@ -86,6 +92,21 @@ pub(super) fn conv_weight_gradient(x: &FlexTensor, slope: &FlexTensor, shape: &C
 
 pub(super) fn conv_bias_gradient(slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
     tensor(conv::bias_gradient(shape, Values::new(slope).slice()), [shape.outputs])
+}
+
+/// The maxima, which pixel each is, and the shape of it all.
+pub(super) fn max_pool(x: &FlexTensor) -> (FlexTensor, Vec<u8>, [usize; 4]) {
+    let dims = x.layout().shape();
+    let dims = [dims[0], dims[1], dims[2], dims[3]];
+    let shape = PoolShape { planes: dims[0] * dims[1], size: [dims[2], dims[3]] };
+    let (output, chosen) = max_pool::forward(&shape, Values::new(x).slice());
+    let [height, width] = shape.result();
+    (tensor(output, [dims[0], dims[1], height, width]), chosen, dims)
+}
+
+pub(super) fn max_pool_gradient(slope: &FlexTensor, chosen: &[u8], dims: [usize; 4]) -> FlexTensor {
+    let shape = PoolShape { planes: dims[0] * dims[1], size: [dims[2], dims[3]] };
+    tensor(max_pool::backward(&shape, Values::new(slope).slice(), chosen), dims)
 }
 
 fn norm_shape(x: &FlexTensor) -> NormShape {

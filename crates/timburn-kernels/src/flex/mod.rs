@@ -1,6 +1,7 @@
 //! The extension of Burn's flex backend: its operations, with and without autodiff.
 
 mod autodiff;
+mod bytes;
 mod kernels;
 
 use burn::backend::tensor::FloatTensor;
@@ -48,6 +49,7 @@ pub(crate) trait Kernels: Backend {
         residual: FloatTensor<Self>,
         after: After,
     ) -> FloatTensor<Self>;
+    fn kernel_max_pool(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// What is not a tensor in a normalisation.
@@ -114,4 +116,8 @@ pub(crate) fn batch_norm(input: Tensor<4>, norm: BatchNorm, mean: Tensor<1>, var
         Some(residual) => Dispatch::kernel_norm_residual(input, gamma, beta, mean, variance, residual.into_dispatch(), after),
         None => Dispatch::kernel_norm(input, gamma, beta, mean, variance, after),
     })
+}
+
+pub(crate) fn max_pool_3x3_s2(input: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::kernel_max_pool(input.into_dispatch()))
 }
