@@ -65,6 +65,9 @@ fn every_verb_has_examples_of_itself() {
     }
 }
 
+/// How an option is asked for: short form, name of the value.
+type Form = (Option<String>, Option<String>);
+
 /// `-o, --output <DIR>` → short, long, value.
 fn option(line: &str) -> Option<(Option<String>, String, Option<String>)> {
     // A description that goes on may begin with an option's name; it is indented further.
@@ -82,7 +85,7 @@ fn option(line: &str) -> Option<(Option<String>, String, Option<String>)> {
 
 #[test]
 fn the_same_thing_has_the_same_name_everywhere() {
-    let mut known: BTreeMap<String, BTreeSet<(Option<String>, Option<String>)>> = BTreeMap::new();
+    let mut known: BTreeMap<String, BTreeSet<Form>> = BTreeMap::new();
     for verb in verbs() {
         let text = help(&verb, "-h");
         let options: Vec<_> = text.lines().filter(|line| line.trim_start().starts_with('-')).filter_map(option).collect();
