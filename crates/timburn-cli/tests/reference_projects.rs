@@ -17,7 +17,7 @@ const WEIGHTS: &str = "resnet50-random.safetensors";
 fn random_weights(folder: &Path) {
     let device = timburn_core::open_device("flex").expect("flex");
     let model = create("resnet50", &ModelOptions::default(), &device).expect("resnet50");
-    write_safetensors(&state_dict(&model), &folder.join(WEIGHTS), Precision::F32, &Default::default()).expect("writes");
+    write_safetensors(&state_dict(&model), folder.join(WEIGHTS), Precision::F32, &Default::default()).expect("writes");
 }
 
 fn run(arguments: &[&str], folder: &Path) -> String {

@@ -135,12 +135,13 @@ fn unused_hardware() -> Option<Check> {
     Some(Check::warn("device", format!("{what} is here, and this build has no backend for it"), next))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     fn outcome(script: &str, patience: Duration) -> std::result::Result<usize, String> {
-        let child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a shell");
         finish(child, Instant::now() + patience).map(|probed| probed.devices.len())
     }
 

@@ -177,7 +177,7 @@ fn variables(environment: &Environment) -> Vec<Check> {
         let next = format!("unset it, or set it to 1 to {cores}");
         match value.parse::<usize>() {
             Ok(threads) if threads > cores => {
-                checks.push(Check::warn("threads", format!("RAYON_NUM_THREADS={threads}, {cores} can run at once"), next))
+                checks.push(Check::warn("threads", format!("RAYON_NUM_THREADS={threads}, {cores} can run at once"), next));
             }
             Ok(_) => {}
             Err(_) => checks.push(Check::warn("threads", format!("RAYON_NUM_THREADS={value} is no number and has no effect"), next)),

@@ -24,7 +24,7 @@ impl Finetune {
         let name = bundle.card.name.as_deref().unwrap_or(&bundle.model.architecture);
         let (train, classes) = (splits.train.len(), splits.classes().len());
         let seen = self.per_class.map_or(train, |count| train.min(count as usize * classes));
-        let passes = seen * usize::from(self.views) + splits.validation.as_ref().map_or(0, |set| set.len());
+        let passes = seen * usize::from(self.views) + splits.validation.as_ref().map_or(0, Dataset::len);
         let time = forward_time(&Compiled::new(model, &device)?, &bundle.preprocessing, passes, usize::from(self.batch), &device)?;
         let body = match (self.head_only, self.epochs) {
             (true, _) | (_, Some(0)) => "the head alone is trained".to_owned(),
@@ -34,8 +34,8 @@ impl Finetune {
         };
         if self.json || self.events {
             return Ok(Some(json!({
-                "dry_run": true, "training": train, "classes": classes, "validation": splits.validation.as_ref().map(|set| set.len()),
-                "held_out": splits.validation.is_none().then_some(self.validation), "test": splits.test.as_ref().map(|set| set.len()),
+                "dry_run": true, "training": train, "classes": classes, "validation": splits.validation.as_ref().map(Dataset::len),
+                "held_out": splits.validation.is_none().then_some(self.validation), "test": splits.test.as_ref().map(Dataset::len),
                 "model": name, "head": named(&self.head), "passes": passes, "estimated_feature_seconds": time.as_secs_f64(), "body": body, "run": path,
             })));
         }
