@@ -94,7 +94,7 @@ fn the_same_thing_has_the_same_name_everywhere() {
         }
         let has = |name: &str| options.iter().any(|(_, long, _)| long == name);
         let name = verb.join(" ");
-        let printed = !["", "data", "completions", "man"].contains(&name.as_str()) && !name.starts_with("serve");
+        let printed = !["", "data", "completions", "man"].contains(&name.as_str());
         assert_eq!(has("--json"), printed, "{name}");
         for long in ["demo", "train", "finetune", "find-lr", "eval", "compare", "data pack"] {
             assert!(name != long || (has("--dry-run") && has("--quiet")), "{name}");

@@ -23,7 +23,7 @@ Examples:
   timburn serve pets=runs/pets/model.timburn resnet50.tv2_in1k
   timburn serve --unix /run/timburn.sock           for a proxy on the same machine
 
-  curl --data-binary @dog.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8080/api/classify?top_k=3'")]
+  curl --data-binary @dog.jpg 'http://127.0.0.1:8080/api/classify?top_k=3'")]
 pub(crate) struct Serve {
     /// Bundles, or weights as `arch.tag`; NAME=MODEL gives a name [default: that of the file or of the weights]
     #[arg(value_name = "MODEL")]
@@ -42,7 +42,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu
-    #[arg(long, default_value = "auto")]
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
     /// Pictures per forward pass at most
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -34,7 +34,7 @@ const LAYER_RUNS: usize = 20;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  timburn bench                                     EfficientNet-Lite0 and ResNet-50, one and eight images
+  timburn bench                                     EfficientNet-Lite0 and ResNet-50
   timburn bench resnet50 --train --precision bf16
   timburn bench --compare-backends                  which --device is the fastest here?
   timburn bench resnet50 --device cuda --device flex --batch 1,64,256 -o results
@@ -55,7 +55,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     size: Option<u32>,
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu; may be given several times [default: auto]
-    #[arg(long, value_name = "DEVICE", conflicts_with = "compare_backends")]
+    #[arg(long, value_name = "NAME", conflicts_with = "compare_backends")]
     device: Vec<String>,
     /// Every backend of this build, and which one to use
     #[arg(long)]
