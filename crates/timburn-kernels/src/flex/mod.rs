@@ -3,6 +3,10 @@
 mod autodiff;
 mod bytes;
 mod kernels;
+mod register;
+mod update;
+
+pub(crate) use update::{adam_step, lerp, sgd_step};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
