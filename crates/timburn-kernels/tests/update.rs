@@ -1,12 +1,9 @@
-//! Updates of parameters, against the same formulas in Burn's operations, bit for bit; sums of gradients where an activation has
-//! several readers.
+//! Updates of parameters, against the same formulas in Burn's operations, bit for bit.
 #![cfg(feature = "flex")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-use burn::tensor::module;
-use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
-use timburn_kernels::{Activation, AdamStep, BatchNorm, SgdStep, adam_step, batch_norm_train, conv2d, lerp, sgd_step};
+use timburn_kernels::{AdamStep, SgdStep, adam_step, lerp, sgd_step};
 
 /// Of one value; of several tasks and a rest that fills no vector.
 const LENGTHS: [usize; 3] = [1, 1003, 100_003];
@@ -110,72 +107,4 @@ fn views_other_precisions_and_tracked_tensors_are_updated_too() {
     let (found, _) = sgd_step(tracked.clone(), tracked.clone(), None, step);
     let gradient = tracked.grad(&found.sum().backward()).expect("a gradient");
     assert!(host(gradient).into_iter().all(|value| value == 0.5));
-}
-
-/// A network in which activations have one, two and three readers: kernels and Burn's operations in turn.
-fn network(x: &Tensor<4>, weights: &[Tensor<4>; 4], norm: &[Tensor<1>; 2], kernels: bool) -> Tensor<4> {
-    let options = || ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
-    let conv = |x: Tensor<4>, w: &Tensor<4>| {
-        if kernels { conv2d(x, w.clone(), None, options()) } else { module::conv2d(x, w.clone(), None, options()) }
-    };
-    let join = |x: Tensor<4>, residual: Tensor<4>| {
-        let [weight, bias] = norm.clone();
-        if kernels {
-            let norm = BatchNorm { weight, bias, epsilon: 1e-5, residual: Some(residual), activation: Activation::Relu };
-            return batch_norm_train(x, norm).output;
-        }
-        let trained = module::batch_norm_train(x, weight, bias, 1e-5);
-        burn::tensor::activation::relu(trained.output + residual)
-    };
-    let trunk = conv(x.clone(), &weights[0]);
-    // Read by two convolutions, a residual sum and one of Burn's operations.
-    let first = join(conv(trunk.clone(), &weights[1]), trunk.clone());
-    let second = conv(trunk.clone(), &weights[2]) + trunk.clone() * 0.5;
-    // The leaf is read again, and so is what came of it.
-    join(first.clone() + second, conv(first, &weights[3])) + conv(x.clone(), &weights[0])
-}
-
-#[test]
-fn gradients_of_several_readers_are_summed() {
-    let plain = Device::flex().autodiff();
-    let checkpointed = Device::flex().autodiff().gradient_checkpointing();
-    for device in [plain, checkpointed] {
-        let values =
-            (random([3, 6, 9, 7], &device), [(); 4].map(|()| random([6, 6, 3, 3], &device)), [(); 2].map(|()| random([6], &device)));
-        let run = |kernels: bool| {
-            let x = values.0.clone().require_grad();
-            let weights = values.1.clone().map(Tensor::require_grad);
-            let norm = values.2.clone().map(Tensor::require_grad);
-            let mut found = Vec::new();
-            // Twice on this thread: what the first pass knew must not reach the second.
-            for _ in 0..2 {
-                let output = network(&x, &weights, &norm, kernels);
-                let gradients = (output.clone() * output).sum().backward();
-                found.push(host(x.grad(&gradients).unwrap()));
-                found.extend(weights.iter().map(|weight| host(weight.grad(&gradients).unwrap())));
-                found.extend(norm.iter().map(|tensor| host(tensor.grad(&gradients).unwrap())));
-            }
-            found
-        };
-        for (at, (found, expected)) in run(true).into_iter().zip(run(false)).enumerate() {
-            let scale = expected.iter().fold(1e-30f32, |scale, x| scale.max(x.abs()));
-            let worst = found.iter().zip(&expected).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
-            assert!(worst / scale <= 2e-5, "gradient {at}: relative error {}", worst / scale);
-        }
-    }
-}
-
-#[test]
-fn a_trunk_of_two_losses_gives_each_its_own_gradient() {
-    let device = Device::flex().autodiff();
-    let (x, w) = (random([2, 4, 5, 5], &device).require_grad(), random::<4>([4, 4, 3, 3], &device));
-    let options = || ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
-    let trunk = || conv2d(x.clone(), w.clone(), None, options());
-    let loss = |trunk: Tensor<4>| conv2d(trunk.clone(), w.clone(), None, options()).sum() + conv2d(trunk, w.clone(), None, options()).sum();
-    let alone = host(x.grad(&loss(trunk()).backward()).expect("a gradient"));
-    // Another pass in between, over a graph that shares nothing, and one that is never run.
-    let (first, second, _third) = (loss(trunk()), loss(trunk()), loss(trunk()));
-    for loss in [first, second] {
-        assert_eq!(host(x.grad(&loss.backward()).expect("a gradient")), alone);
-    }
 }

@@ -1,4 +1,4 @@
-//! Sums of gradients and updates of parameters: one pass over values that are far larger than the caches, by all threads, in place.
+//! Updates of parameters: one pass over values that are far larger than the caches, by all threads, in place.
 //!
 //! The arithmetic is written value by value and left to the compiler, which may not fuse a multiplication with an addition: every
 //! result has the bits of the composition of single operations.
@@ -10,27 +10,6 @@ use crate::{AdamStep, SgdStep};
 
 /// Values of a task: enough to be worth one, few enough that the tasks of a layer's weights share the work evenly.
 const CHUNK: usize = 1 << 15;
-
-/// `into + other`, in place.
-pub(crate) fn add(into: &mut [f32], other: &[f32]) {
-    into.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK)).for_each(|(into, other)| AutoArch::new().dispatch(Add { into, other }));
-}
-
-struct Add<'a> {
-    into: &'a mut [f32],
-    other: &'a [f32],
-}
-
-impl WithSimd for Add<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self) {
-        for (into, other) in self.into.iter_mut().zip(self.other) {
-            *into += other;
-        }
-    }
-}
 
 /// `start + weight · (end - start)`, computed from the nearer end, in place of `start`.
 pub(crate) fn lerp(start: &mut [f32], end: &[f32], weight: f64) {
@@ -182,40 +161,6 @@ impl WithSimd for Adam<'_> {
             *mean = weight.between(*mean, gradient);
             *square = *square * old + gradient * gradient * new;
             *param = *param * keep - *mean / (square.sqrt() / root + eps) * rate;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Values on both sides of zero, of several magnitudes, longer than a chunk and of no round length.
-    fn values(seed: u32) -> Vec<f32> {
-        let value = |i: u32| {
-            let bits = (i.wrapping_add(seed)).wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519);
-            (bits as f32 / u32::MAX as f32 - 0.5) * 10f32.powi((bits % 7) as i32 - 3)
-        };
-        (0..(2 * CHUNK + 4321) as u32).map(value).collect()
-    }
-
-    fn bits(values: &[f32]) -> Vec<u32> {
-        values.iter().map(|value| value.to_bits()).collect()
-    }
-
-    #[test]
-    fn sums_and_interpolations_are_those_of_single_values() {
-        let (a, b) = (values(1), values(2));
-        let mut sum = a.clone();
-        add(&mut sum, &b);
-        let expected: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
-        assert_eq!(bits(&sum), bits(&expected));
-        for weight in [0.0, 0.1, 0.5, 0.9, 1.0] {
-            let mut found = a.clone();
-            lerp(&mut found, &b, weight);
-            let between = |a: f32, b: f32| if weight < 0.5 { a + (b - a) * weight as f32 } else { b - (b - a) * (1.0 - weight) as f32 };
-            let expected: Vec<f32> = a.iter().zip(&b).map(|(&a, &b)| between(a, b)).collect();
-            assert_eq!(bits(&found), bits(&expected), "weight {weight}");
         }
     }
 }

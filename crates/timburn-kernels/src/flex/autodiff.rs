@@ -14,7 +14,6 @@ use burn::backend::{Autodiff, Flex};
 use burn_flex::FlexTensor;
 
 use super::kernels::{self, NormState};
-use super::register::register;
 use super::{After, Kernels};
 use crate::Activation;
 use crate::cpu::conv::ConvShape;
@@ -32,8 +31,7 @@ impl Backward<Flex, 2> for Conv {
         let slope = grads.consume::<Flex>(&ops.node);
         let (x_state, weight_state, shape) = ops.state;
         let values: [FlexTensor; 2] = [x_state, weight_state].map(|state| checkpointer.retrieve_node_output(state));
-        let x = x.map(|node| move |grads: &mut Gradients, gradient| register!(node, grads, gradient));
-        conv_backward(x, weight.map(|node| node.id), values, &slope, &shape, grads);
+        conv_backward([x.map(|node| node.id), weight.map(|node| node.id)], values, &slope, &shape, grads);
     }
 }
 
@@ -51,15 +49,12 @@ impl Backward<Flex, 3> for ConvBias {
         if let Some(bias) = bias {
             grads.register::<Flex>(bias.id, kernels::conv_bias_gradient(&slope, &shape));
         }
-        let x = x.map(|node| move |grads: &mut Gradients, gradient| register!(node, grads, gradient));
-        conv_backward(x, weight.map(|node| node.id), values, &slope, &shape, grads);
+        conv_backward([x.map(|node| node.id), weight.map(|node| node.id)], values, &slope, &shape, grads);
     }
 }
 
-/// `x` registers the gradient of the input.
 fn conv_backward(
-    x: Option<impl FnOnce(&mut Gradients, FlexTensor)>,
-    weight: Option<NodeId>,
+    [x, weight]: [Option<NodeId>; 2],
     [x_values, weight_values]: [FlexTensor; 2],
     slope: &FlexTensor,
     shape: &ConvShape,
@@ -71,7 +66,7 @@ fn conv_backward(
     // Not needed any more: its memory may serve the input's gradient.
     drop(x_values);
     if let Some(x) = x {
-        x(grads, kernels::conv_input_gradient(slope, &weight_values, shape));
+        grads.register::<Flex>(x, kernels::conv_input_gradient(slope, &weight_values, shape));
     }
 }
 
@@ -139,13 +134,12 @@ impl Backward<Flex, 4> for NormResidual {
 
     fn backward(self, ops: Ops<Kept, 4>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let slope = grads.consume::<Flex>(&ops.node);
-        let [x, gamma, beta, residual] = ops.parents;
-        let nodes = [x, gamma, beta].map(|node| node.map(|node| node.id));
+        let [x, gamma, beta, residual] = ops.parents.map(|node| node.map(|node| node.id));
         // Without an activation the residual's gradient is the output's.
         let whole = (residual.is_some() && ops.state.output.is_none()).then(|| slope.clone());
-        let passed = ops.state.backward(nodes, slope, grads, checkpointer);
+        let passed = ops.state.backward([x, gamma, beta], slope, grads, checkpointer);
         if let (Some(node), Some(gradient)) = (residual, passed.or(whole)) {
-            register!(node, grads, gradient);
+            grads.register::<Flex>(node, gradient);
         }
     }
 }

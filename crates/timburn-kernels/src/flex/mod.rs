@@ -3,7 +3,6 @@
 mod autodiff;
 mod bytes;
 mod kernels;
-mod register;
 mod update;
 
 pub(crate) use update::{adam_step, lerp, sgd_step};
