@@ -39,7 +39,7 @@ fn gradient_descent_has_the_bits_of_single_operations() {
             let kept = param.clone();
             let before = bits(param.clone());
             let step = SgdStep { lr: 0.03, momentum, nesterov, weight_decay };
-            let (found, found_buffer) = sgd_step(param, g.clone(), (momentum > 0.0).then(|| b), step);
+            let (found, found_buffer) = sgd_step(param, g.clone(), (momentum > 0.0).then_some(b), step);
             let what = format!("{len} values, momentum {momentum}, nesterov {nesterov}, decay {weight_decay}");
             assert_eq!(bits(found), bits(expected), "{what}");
             assert_eq!(found_buffer.map(bits), (momentum > 0.0).then(|| bits(buffer)), "{what}");
