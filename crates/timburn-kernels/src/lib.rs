@@ -1,4 +1,5 @@
-//! Convolution and batch normalisation for Burn, as the networks of timburn use them: forward and backward.
+//! Convolution and batch normalisation for Burn, as the networks of timburn use them, forward and backward; and what an optimizer does
+//! to parameters.
 //!
 //! On Burn's `flex` backend, in f32, these functions run this crate's own kernels through Burn's extension mechanism; on every other
 //! backend and in every other precision they are compositions of Burn's operations. Either way they differentiate, with gradient
@@ -10,6 +11,7 @@
 mod activation;
 mod memory;
 mod ops;
+mod update;
 
 #[cfg(feature = "flex")]
 #[allow(unsafe_code, reason = "kernels: disjoint parts of an output, vectors loaded from slices")]
@@ -25,3 +27,4 @@ pub mod infer;
 pub use activation::Activation;
 pub use memory::release_memory;
 pub use ops::{BatchNorm, BatchNormTrained, batch_norm, batch_norm_train, conv2d, max_pool_3x3_s2};
+pub use update::{AdamStep, SgdStep, adam_step, lerp, sgd_step};

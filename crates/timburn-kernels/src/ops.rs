@@ -100,7 +100,7 @@ impl BatchNorm {
 
 /// Whether all are f32 tensors of the flex backend, autodiff or not.
 #[cfg(feature = "flex")]
-fn has_kernels<const D: usize, const N: usize>(tensor: &Tensor<D>, others: [&Tensor<D>; N]) -> bool {
+pub(crate) fn has_kernels<const D: usize, const N: usize>(tensor: &Tensor<D>, others: [&Tensor<D>; N]) -> bool {
     let flex = Device::flex();
     [tensor].into_iter().chain(others).all(|tensor| tensor.dtype() == DType::F32 && tensor.device() == flex)
 }

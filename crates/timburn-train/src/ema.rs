@@ -6,10 +6,11 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use timburn_core::{Error, Result};
+use timburn_kernels::lerp;
 use timburn_models::state_dict::KeyPath;
 use timburn_models::{StateDict, load_state_dict, state_dict};
 
-use crate::tensors::{flatten, lerp};
+use crate::tensors::flatten;
 
 /// How the average follows the model: timm's `ModelEmaV3`, with its defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

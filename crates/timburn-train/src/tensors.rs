@@ -59,8 +59,3 @@ pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let data: TensorData = tensor.try_into_data().map_err(|error| failed(format!("{error:?}")))?;
     data.convert::<f32>().try_to_vec().map_err(|error| failed(format!("{error:?}")))
 }
-
-/// `start + weight · (end - start)`, computed from the nearer end as PyTorch's `lerp` does.
-pub(crate) fn lerp(start: Tensor<1>, end: Tensor<1>, weight: f64) -> Tensor<1> {
-    if weight < 0.5 { start.clone() + (end - start) * weight } else { end.clone() - (end - start) * (1.0 - weight) }
-}

@@ -56,14 +56,14 @@ impl Kernels for Flex {
 }
 
 /// A tensor's values in order, copied only if they are not.
-struct Values(FlexTensor);
+pub(super) struct Values(FlexTensor);
 
 impl Values {
-    fn new(tensor: &FlexTensor) -> Self {
+    pub(super) fn new(tensor: &FlexTensor) -> Self {
         Self(tensor.to_contiguous())
     }
 
-    fn slice(&self) -> &[f32] {
+    pub(super) fn slice(&self) -> &[f32] {
         self.0.storage()
     }
 }
@@ -153,7 +153,7 @@ fn norm_fixed(x: FlexTensor, parameters: [&FlexTensor; 4], residual: Option<&Fle
 }
 
 /// The tensor in order, without a second owner if it had none.
-fn owned(tensor: FlexTensor) -> FlexTensor {
+pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
     let whole = tensor.layout().num_elements() * size_of::<f32>() == tensor.bytes().len();
     if tensor.is_contiguous() && tensor.layout().start_offset() == 0 && whole { tensor } else { tensor.to_contiguous() }
 }

@@ -3,6 +3,9 @@
 mod autodiff;
 mod bytes;
 mod kernels;
+mod update;
+
+pub(crate) use update::{adam_step, lerp, sgd_step};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};

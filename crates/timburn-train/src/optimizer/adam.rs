@@ -1,10 +1,9 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use timburn_core::Result;
+use timburn_kernels::{AdamStep, adam_step, lerp};
 
 use super::rule::{Hyper, Rule, Slots, within};
-use super::sgd::with_penalty;
-use crate::tensors::lerp;
 
 /// Adam with an L2 penalty: `g ← g + λ θ`, then the step of [`AdamW`] without decay. Source: `torch.optim.Adam`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,8 +56,8 @@ impl Rule for Adam {
     }
 
     fn update(&self, param: Tensor<1>, gradient: Tensor<1>, slots: &mut Slots, hyper: &Hyper<'_>) -> Tensor<1> {
-        let gradient = with_penalty(gradient, &param, hyper.weight_decay);
-        adaptive(param, gradient, slots, hyper, self.betas, self.eps)
+        let step = AdamStep { penalty: hyper.weight_decay, decay: 0.0, ..step(slots, hyper, self.betas, self.eps) };
+        adaptive(param, gradient, slots, step)
     }
 
     fn validate(&self) -> Result<()> {
@@ -76,7 +75,8 @@ impl Rule for AdamW {
     }
 
     fn update(&self, param: Tensor<1>, gradient: Tensor<1>, slots: &mut Slots, hyper: &Hyper<'_>) -> Tensor<1> {
-        adaptive(decayed(param, hyper), gradient, slots, hyper, self.betas, self.eps)
+        let step = AdamStep { penalty: 0.0, decay: hyper.weight_decay, ..step(slots, hyper, self.betas, self.eps) };
+        adaptive(param, gradient, slots, step)
     }
 
     fn validate(&self) -> Result<()> {
@@ -89,11 +89,24 @@ pub(super) fn decayed(param: Tensor<1>, hyper: &Hyper<'_>) -> Tensor<1> {
     if hyper.weight_decay == 0.0 { param } else { param * (1.0 - hyper.lr * hyper.weight_decay) }
 }
 
+/// What Adam and AdamW share; without weight decay.
+fn step(slots: &Slots, hyper: &Hyper<'_>, betas: [f64; 2], eps: f64) -> AdamStep {
+    let betas = [hyper.momentum.unwrap_or(betas[0]), betas[1]];
+    AdamStep { lr: hyper.lr, betas, eps, penalty: 0.0, decay: 0.0, correction: correction(slots, betas) }
+}
+
+/// `1 - βᵗ` of both.
+fn correction(slots: &Slots, betas: [f64; 2]) -> [f64; 2] {
+    betas.map(|beta| 1.0 - beta.powf(slots.step as f64))
+}
+
 /// Adam's step.
-fn adaptive(param: Tensor<1>, gradient: Tensor<1>, slots: &mut Slots, hyper: &Hyper<'_>, betas: [f64; 2], eps: f64) -> Tensor<1> {
-    let Moments { mean, square, correction } = moments(&param, gradient, slots, hyper, betas);
-    let denominator = square.sqrt() / correction[1].sqrt() + eps;
-    param - mean / denominator * (hyper.lr / correction[0])
+fn adaptive(param: Tensor<1>, gradient: Tensor<1>, slots: &mut Slots, step: AdamStep) -> Tensor<1> {
+    let moments = ["exp_avg", "exp_avg_sq"].map(|name| slots.take(name, &param, 0.0));
+    let (param, [mean, square]) = adam_step(param, gradient, moments, step);
+    slots.put("exp_avg", mean);
+    slots.put("exp_avg_sq", square);
+    param
 }
 
 /// Running moments of the gradient after one more step, and `1 - βᵗ` of both.
@@ -107,8 +120,7 @@ pub(super) fn moments(param: &Tensor<1>, gradient: Tensor<1>, slots: &mut Slots,
     let [beta1, beta2] = [hyper.momentum.unwrap_or(betas[0]), betas[1]];
     let mean = slots.update("exp_avg", param, |mean| lerp(mean, gradient.clone(), 1.0 - beta1));
     let square = slots.update("exp_avg_sq", param, |square| square * beta2 + gradient.square() * (1.0 - beta2));
-    let step = slots.step as f64;
-    Moments { mean, square, correction: [1.0 - beta1.powf(step), 1.0 - beta2.powf(step)] }
+    Moments { mean, square, correction: correction(slots, [beta1, beta2]) }
 }
 
 pub(super) fn validate(betas: [f64; 2], eps: f64, weight_decay: f64) -> Result<()> {

@@ -1,10 +1,10 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use timburn_core::Result;
+use timburn_kernels::lerp;
 
 use super::adam::{decayed, validate};
 use super::rule::{Hyper, Rule, Slots};
-use crate::tensors::lerp;
 
 /// Lion: the sign of an interpolated momentum.
 ///

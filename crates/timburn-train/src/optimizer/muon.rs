@@ -1,10 +1,10 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use timburn_core::Result;
+use timburn_kernels::lerp;
 
 use super::adam::{AdamW, SLOTS, decayed};
 use super::rule::{Hyper, Rule, Slots, within};
-use crate::tensors::lerp;
 
 /// How the learning rate follows a matrix' shape `[rows, columns]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,10 +1,10 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use timburn_core::Result;
+use timburn_kernels::lerp;
 
 use super::rule::{Hyper, Rule, Slots, within};
 use super::sgd::with_penalty;
-use crate::tensors::lerp;
 
 /// RMSprop.
 ///

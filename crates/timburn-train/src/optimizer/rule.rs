@@ -69,10 +69,19 @@ impl Slots {
         initial: f64,
         change: impl FnOnce(Tensor<1>) -> Tensor<1>,
     ) -> Tensor<1> {
-        let old = self.tensors.remove(name).unwrap_or_else(|| like.zeros_like() + initial);
-        let new = change(old);
-        self.tensors.insert(name, new.clone());
+        let new = change(self.take(name, like, initial));
+        self.put(name, new.clone());
         new
+    }
+
+    /// Takes the slot out; it starts as `initial` everywhere.
+    pub(crate) fn take(&mut self, name: &'static str, like: &Tensor<1>, initial: f64) -> Tensor<1> {
+        self.tensors.remove(name).unwrap_or_else(|| like.zeros_like() + initial)
+    }
+
+    /// Puts a slot back.
+    pub(crate) fn put(&mut self, name: &'static str, value: Tensor<1>) {
+        self.tensors.insert(name, value);
     }
 }
 

@@ -1,6 +1,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use timburn_core::{Error, Result};
+use timburn_kernels::{SgdStep, sgd_step};
 
 use super::rule::{Hyper, Rule, Slots, within};
 
@@ -29,16 +30,15 @@ impl Rule for Sgd {
     }
 
     fn update(&self, param: Tensor<1>, gradient: Tensor<1>, slots: &mut Slots, hyper: &Hyper<'_>) -> Tensor<1> {
-        let gradient = with_penalty(gradient, &param, hyper.weight_decay);
-        let step = if self.momentum > 0.0 {
-            let momentum = hyper.momentum.unwrap_or(self.momentum);
-            // From zeros the first buffer is the gradient itself, as in PyTorch.
-            let buffer = slots.update("momentum_buffer", &param, |buffer| buffer * momentum + gradient.clone());
-            if self.nesterov { gradient + buffer * momentum } else { buffer }
-        } else {
-            gradient
-        };
-        param - step * hyper.lr
+        let momentum = hyper.momentum.unwrap_or(self.momentum);
+        let step = SgdStep { lr: hyper.lr, momentum, nesterov: self.nesterov, weight_decay: hyper.weight_decay };
+        // From zeros the first buffer is the gradient itself, as in PyTorch.
+        let buffer = (self.momentum > 0.0).then(|| slots.take("momentum_buffer", &param, 0.0));
+        let (param, buffer) = sgd_step(param, gradient, buffer, step);
+        if let Some(buffer) = buffer {
+            slots.put("momentum_buffer", buffer);
+        }
+        param
     }
 
     fn validate(&self) -> Result<()> {

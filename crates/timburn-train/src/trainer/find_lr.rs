@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Device;
 use timburn_core::error::TrainError;
 use timburn_core::{Error, Result};
+use timburn_kernels::release_memory;
 use timburn_models::ImageModel;
 
 use super::{Learner, TrainData, backward, with_class_weights};
@@ -30,6 +31,19 @@ pub struct FoundLr {
 /// # Errors
 /// As [`Trainer::fit`](super::Trainer::fit); a loss that becomes infinite only ends the sweep.
 pub fn find_lr<M: ImageModel>(
+    recipe: &Recipe,
+    model: M,
+    data: &TrainData,
+    device: &Device,
+    finder: LrFinder,
+    progress: &mut dyn FnMut(&Point) -> ControlFlow<()>,
+) -> Result<FoundLr> {
+    let found = sweep(recipe, model, data, device, finder, progress);
+    release_memory();
+    found
+}
+
+fn sweep<M: ImageModel>(
     recipe: &Recipe,
     model: M,
     data: &TrainData,

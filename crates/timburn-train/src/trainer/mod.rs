@@ -27,6 +27,7 @@ use timburn_core::error::TrainError;
 use timburn_core::{Error, Result};
 use timburn_data::loader::mixing::{Mix, mixed_targets};
 use timburn_data::loader::{Batch, Loader};
+use timburn_kernels::release_memory;
 use timburn_models::{ImageModel, outputs_fit};
 
 use crate::checkpoint::{CheckpointReader, CheckpointStore};
@@ -113,7 +114,14 @@ impl<M: ImageModel> Trainer<M> {
     ///
     /// # Errors
     /// [`TrainError`]; those of the loader, the checkpoints and the observer. The newest checkpoint stays.
-    pub fn fit(mut self, observer: &mut dyn Observer) -> Result<Outcome<M>> {
+    pub fn fit(self, observer: &mut dyn Observer) -> Result<Outcome<M>> {
+        let outcome = self.run(observer);
+        // Whatever comes next does not need what a training step needs.
+        release_memory();
+        outcome
+    }
+
+    fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome<M>> {
         let mut report = None;
         let mut ending = Ending::Finished;
         let validation = self.data.validation_loader(&self.recipe)?;

@@ -11,6 +11,7 @@ use timburn_data::loader::{BadFile, Loader, LoaderOptions, Sampling};
 use timburn_data::transform::{Filter, Flip, RandomResizedCrop, Transform, presets};
 use timburn_data::{Dataset, DynDataset, Pipeline, Splits};
 use timburn_infer::Compiled;
+use timburn_kernels::release_memory;
 use timburn_models::{Head, ImageModel, Model, ModelOptions, load_state_dict, state_dict};
 use timburn_weights::{Bundle, Card, ModelSpec};
 
@@ -178,6 +179,12 @@ impl FineTune {
     /// [`ModelError::UnknownStage`](timburn_core::error::ModelError::UnknownStage); those of data, weights, device, checkpoints and observer;
     /// [`TrainError`], of which [`Interrupted`](TrainError::Interrupted) when the stop came before there was a head.
     pub fn fit_observed(&self, bundle: &Bundle, splits: Splits, device: &Device, observer: &mut dyn TransferObserver) -> Result<FineTuned> {
+        let tuned = self.run(bundle, splits, device, observer);
+        release_memory();
+        tuned
+    }
+
+    fn run(&self, bundle: &Bundle, splits: Splits, device: &Device, observer: &mut dyn TransferObserver) -> Result<FineTuned> {
         let device = device.clone().without_autodiff();
         let classes = splits.classes().clone();
         if classes.len() < 2 || (self.single_logit && classes.len() != 2) {
