@@ -1,0 +1,209 @@
+//! The transforms of input, weights and output, and the way from planes to blocks of channels and back.
+//!
+//! Loops are over indices here, without closures: whatever the compiler does not inline is compiled without the vector instructions.
+#![allow(clippy::needless_range_loop, reason = "see above")]
+
+use std::ops::Range;
+
+use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+
+use super::super::buffer::Scratch;
+use super::super::tile::{Lanes, MAX_LANES, copy_exact, lanes, splat};
+use super::super::transpose::transpose;
+use super::{Part, Plan};
+
+/// Transforms a block of input channels of some of a part's rows of tiles.
+pub(super) struct Gather<'a, const O: usize, const I: usize> {
+    pub(super) plan: &'a Plan<'a, O, I>,
+    pub(super) part: &'a Part,
+    pub(super) block: usize,
+    pub(super) rows: Range<usize>,
+}
+
+impl<const O: usize, const I: usize> WithSimd for Gather<'_, O, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) {
+        let Self { plan, part, block, rows } = self;
+        let (source, before, size) = (plan.job.source, plan.job.before, plan.size);
+        let (height, width) = (source.height, source.width);
+        let most = (rows.len().min(size[0]) * O + 2).min(height) * width;
+        let mut scratch = Scratch::new(most.max(lanes::<S>()) * lanes::<S>());
+        let pixels = scratch.values();
+        let mut tile = (rows.start - part.rows.start) * size[1];
+        for (image, first, count) in plan.segments(rows) {
+            // The rows of pixels that these tiles see.
+            let bottom = ((first + count) * O + 2 - before[0]).min(height);
+            let top = (first * O).saturating_sub(before[0]).min(bottom);
+            let plane =
+                &source.values[(image * source.channels + block * lanes::<S>()) * height * width..][..lanes::<S>() * height * width];
+            // SAFETY: as many planes as lanes, and room for `most` pixels.
+            unsafe { blocked::<S>(plane.as_ptr().add(top * width), height * width, (bottom - top) * width, pixels.as_mut_ptr()) };
+            for row in first..first + count {
+                for column in 0..size[1] {
+                    let (y, x) = ((row * O) as isize - before[0] as isize, (column * O) as isize - before[1] as isize);
+                    let inside = y >= 0 && x >= 0 && y as usize + I <= height && x as usize + I <= width;
+                    // SAFETY: pixels inside the map were copied just above, from row `top` on; this block's part of each point's values
+                    // is this call's to write.
+                    unsafe {
+                        let mut d = [[splat::<S>(0.0); I]; I];
+                        if inside {
+                            let from = pixels.as_ptr().add(((y as usize - top) * width + x as usize) * lanes::<S>());
+                            for j in 0..I {
+                                for i in 0..I {
+                                    d[j][i] = vload_unaligned(from.add((i * width + j) * lanes::<S>()));
+                                }
+                            }
+                        } else {
+                            for j in 0..I {
+                                let x = x + j as isize;
+                                if x < 0 || x >= width as isize {
+                                    continue;
+                                }
+                                for i in 0..I {
+                                    let y = y + i as isize;
+                                    if y >= 0 && y < height as isize {
+                                        let at = (y as usize - top) * width + x as usize;
+                                        d[j][i] = vload_unaligned(pixels.as_ptr().add(at * lanes::<S>()));
+                                    }
+                                }
+                            }
+                        }
+                        let mut lines = [[splat::<S>(0.0); I]; I];
+                        for j in 0..I {
+                            let line = input::<S, I>(d[j]);
+                            for i in 0..I {
+                                lines[i][j] = line[i];
+                            }
+                        }
+                        let to = part.values.at((block * part.tiles + tile) * lanes::<S>());
+                        for i in 0..I {
+                            let line = input::<S, I>(lines[i]);
+                            for j in 0..I {
+                                vstore_unaligned(to.add((i * I + j) * part.point), line[j]);
+                            }
+                        }
+                    }
+                    tile += 1;
+                }
+            }
+        }
+    }
+}
+
+/// `to[p · lanes + r] = from[r · pitch + p]` for `len` pixels `p` of as many planes `r` as a vector has lanes.
+///
+/// # Safety
+/// Those values are there; `to` has room for `len` vectors and for as many as a vector has lanes.
+#[inline(always)]
+pub(super) unsafe fn blocked<S: Simd>(from: *const f32, pitch: usize, len: usize, to: *mut f32) {
+    let step = lanes::<S>();
+    // SAFETY: all squares lie within `len`, the last overlaps the one before; shorter rows are copied to a square first.
+    unsafe {
+        if len < step {
+            let mut square = [0f32; MAX_LANES * MAX_LANES];
+            for r in 0..step {
+                copy_exact::<S>(from.add(r * pitch), square.as_mut_ptr().add(r * step), len);
+            }
+            transpose::<S>(square.as_ptr(), step, step, to, step);
+            return;
+        }
+        transpose::<S>(from, pitch, len / step * step, to, step);
+        if !len.is_multiple_of(step) {
+            transpose::<S>(from.add(len - step), pitch, step, to.add((len - step) * step), step);
+        }
+    }
+}
+
+/// `to[r · pitch + p] = from[p · lanes + r]`: back again.
+///
+/// # Safety
+/// As [`blocked`]; `from` holds at least as many vectors as a vector has lanes.
+#[inline(always)]
+pub(super) unsafe fn planar<S: Simd>(from: *const f32, len: usize, to: *mut f32, pitch: usize) {
+    let step = lanes::<S>();
+    // SAFETY: as above.
+    unsafe {
+        if len < step {
+            let mut square = [0f32; MAX_LANES * MAX_LANES];
+            transpose::<S>(from, step, step, square.as_mut_ptr(), step);
+            for r in 0..step {
+                copy_exact::<S>(square.as_ptr().add(r * step), to.add(r * pitch), len);
+            }
+            return;
+        }
+        let mut at = 0;
+        while at + step < len {
+            transpose::<S>(from.add(at * step), step, step, to.add(at), pitch);
+            at += step;
+        }
+        let at = len - step;
+        transpose::<S>(from.add(at * step), step, step, to.add(at), pitch);
+    }
+}
+
+/// Rows of the input's transform, times a column.
+#[inline(always)]
+pub(super) fn input<S: Simd, const I: usize>(d: [Lanes<S>; I]) -> [Lanes<S>; I] {
+    let mut t = d;
+    if I == 4 {
+        t[0] = d[0] - d[2];
+        t[1] = d[1] + d[2];
+        t[2] = d[2] - d[1];
+        t[3] = d[1] - d[3];
+    } else {
+        let (two, four, minus_four, minus_five) = (splat::<S>(2.0), splat::<S>(4.0), splat::<S>(-4.0), splat::<S>(-5.0));
+        let (a, b) = (f32::vmul_add(minus_four, d[2], d[4]), f32::vmul_add(minus_four, d[1], d[3]));
+        let (c, e) = (d[4] - d[2], two * (d[3] - d[1]));
+        t[0] = f32::vmul_add(four, d[0], f32::vmul_add(minus_five, d[2], d[4]));
+        t[1] = a + b;
+        t[2] = a - b;
+        t[3] = c + e;
+        t[4] = c - e;
+        t[5] = f32::vmul_add(four, d[1], f32::vmul_add(minus_five, d[3], d[5]));
+    }
+    t
+}
+
+/// Rows of the weights' transform, times a column.
+#[inline(always)]
+pub(super) fn kernel<S: Simd, const I: usize>(g: [Lanes<S>; 3]) -> [Lanes<S>; I] {
+    const SIXTH: f32 = 1.0 / 6.0;
+    let mut t = [g[0]; I];
+    if I == 4 {
+        let half = splat::<S>(0.5);
+        let (ends, middle) = (half * (g[0] + g[2]), half * g[1]);
+        t[1] = ends + middle;
+        t[2] = ends - middle;
+        t[3] = g[2];
+    } else {
+        let sixth = splat::<S>(SIXTH);
+        let (ends, middle) = (splat::<S>(-SIXTH) * (g[0] + g[2]), sixth * g[1]);
+        let (far, near) = (f32::vmul_add(splat::<S>(SIXTH / 4.0), g[0], sixth * g[2]), splat::<S>(SIXTH / 2.0) * g[1]);
+        t[0] = splat::<S>(0.25) * g[0];
+        t[1] = ends - middle;
+        t[2] = ends + middle;
+        t[3] = far + near;
+        t[4] = far - near;
+        t[5] = g[2];
+    }
+    t
+}
+
+/// Rows of the output's transform, times a column.
+#[inline(always)]
+pub(super) fn output<S: Simd, const O: usize, const I: usize>(m: [Lanes<S>; I]) -> [Lanes<S>; O] {
+    let mut y = [m[0]; O];
+    if O == 2 {
+        y[0] = (m[0] + m[1]) + m[2];
+        y[1] = (m[1] - m[2]) - m[3];
+    } else {
+        let (sum, difference, more_sum, more_difference) = (m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]);
+        y[0] = (m[0] + sum) + more_sum;
+        y[1] = f32::vmul_add(splat::<S>(2.0), more_difference, difference);
+        y[2] = f32::vmul_add(splat::<S>(4.0), more_sum, sum);
+        y[3] = f32::vmul_add(splat::<S>(8.0), more_difference, difference) + m[I - 1];
+    }
+    y
+}
