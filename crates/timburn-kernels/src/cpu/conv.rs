@@ -10,7 +10,7 @@ use super::depthwise::{self, Depthwise};
 use super::memory::Block;
 use super::weight_gradient::WeightGradient;
 use super::window::{Reach, Source, pick};
-use super::winograd::{self, Winograd};
+use super::winograd::{self, Gradient, Winograd};
 
 /// Sizes of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -341,12 +341,18 @@ pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]
     if let Some(dense) = on_seen_pixels(shape) {
         return weight_gradient(&dense, &seen_pixels(shape, input), gradient);
     }
+    let (source, slope) = (shape.input(input), shape.output(gradient));
+    let (images, before) = (shape.images, shape.before);
+    match shape.winograd()[0] {
+        Some(4) => return Gradient::<4, 6> { source, slope, images, before }.run(),
+        Some(_) => return Gradient::<2, 4> { source, slope, images, before }.run(),
+        None => {}
+    }
     let reach = &shape.reach();
-    let (source, gradient) = (shape.input(input), shape.output(gradient));
     if shape.is_depthwise() {
-        depthwise::weight_gradient(source, gradient, shape.images, reach)
+        depthwise::weight_gradient(source, slope, images, reach)
     } else {
-        WeightGradient { source, gradient, images: shape.images, groups: shape.groups, reach }.run()
+        WeightGradient { source, gradient: slope, images, groups: shape.groups, reach }.run()
     }
 }
 

@@ -7,6 +7,7 @@
 //! Transforms work on as many channels side by side as a vector has lanes. Each value is a sum in an order that the shapes alone decide:
 //! results do not depend on the number of threads.
 
+mod gradient;
 mod product;
 mod transform;
 
@@ -15,6 +16,7 @@ use std::ops::Range;
 use macerator::AutoArch;
 use rayon::prelude::*;
 
+pub(super) use self::gradient::Gradient;
 use self::product::{Pack, Product};
 use self::transform::Gather;
 use super::buffer::{Output, Scratch, Shared};
@@ -30,6 +32,8 @@ const OWN_TILES: usize = 144 << 10;
 const SHARED_TILES: usize = 2 << 20;
 /// Most values of the transformed input of one row of tiles: wider maps are convolved directly.
 const ROW: usize = 1 << 20;
+/// Taps of a kernel.
+const TAPS: usize = 9;
 /// Input channels whose weights are used at a time.
 const CHUNK: usize = 64;
 
@@ -145,7 +149,7 @@ impl<'a, const O: usize, const I: usize> Plan<'a, O, I> {
                 let rows = index * rows / parts..(index + 1) * rows / parts;
                 let mut scratch = Scratch::new(I * I * self.point(rows.len()));
                 let part = &self.part(rows.clone(), &mut scratch);
-                (0..blocks).for_each(|block| AutoArch::new().dispatch(Gather { plan: self, part, block, rows: rows.clone() }));
+                (0..blocks).for_each(|block| self.gather(part, block, rows.clone()));
                 for group in 0..self.groups() {
                     let weights = Some(&weights[group * self.weights(inputs)..][..self.weights(inputs)]);
                     AutoArch::new().dispatch(Product { plan: self, part, group, rows: rows.clone(), weights });
@@ -162,7 +166,7 @@ impl<'a, const O: usize, const I: usize> Plan<'a, O, I> {
             let split = |index: usize, of: usize| rows.start + rows.len() * index / of..rows.start + rows.len() * (index + 1) / of;
             let pieces = (4 * threads).div_ceil(blocks).min(rows.len());
             (0..blocks * pieces).into_par_iter().for_each(|task| {
-                AutoArch::new().dispatch(Gather { plan: self, part, block: task / pieces, rows: split(task % pieces, pieces) });
+                self.gather(part, task / pieces, split(task % pieces, pieces));
             });
             let pieces = (2 * threads).div_ceil(self.groups()).min(rows.len());
             (0..self.groups() * pieces).into_par_iter().with_max_len(1).for_each(|task| {
@@ -172,8 +176,13 @@ impl<'a, const O: usize, const I: usize> Plan<'a, O, I> {
         }
     }
 
-    /// The rows of tiles as image, row of the image's tiles, and number.
-    fn segments(&self, rows: Range<usize>) -> impl Iterator<Item = (usize, usize, usize)> {
-        super::window::runs(rows, self.size[0], usize::MAX).map(|run| (run.position / self.size[0], run.position % self.size[0], run.len))
+    fn gather(&self, part: &Part, block: usize, rows: Range<usize>) {
+        let (source, before, size) = (self.job.source, self.job.before, self.size);
+        AutoArch::new().dispatch(Gather::<O, I, I> { source, before, size, part, block, rows });
     }
+}
+
+/// Rows of tiles as image, row of the image's `height` rows, and number.
+fn segments(rows: Range<usize>, height: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    super::window::runs(rows, height, usize::MAX).map(move |run| (run.position / height, run.position % height, run.len))
 }

@@ -11,10 +11,7 @@ use super::super::buffer::Scratch;
 use super::super::tile::{MAX_LANES, lanes, many_registers, splat};
 use super::super::transpose::transpose;
 use super::transform::{kernel, output, planar};
-use super::{Part, Plan};
-
-/// Taps of a kernel.
-const TAPS: usize = 9;
+use super::{Part, Plan, TAPS, segments};
 
 /// Transforms a group's weights for a chunk of input channels: `[points][chunk][vectors][lanes]`.
 pub(super) struct Pack<'a, const O: usize, const I: usize> {
@@ -164,7 +161,7 @@ impl<const O: usize, const I: usize> Product<'_, O, I> {
                 None => splat::<S>(0.0),
             };
             let mut tile = n * tiles;
-            for (image, first, count) in self.plan.segments(self.rows.clone()) {
+            for (image, first, count) in segments(self.rows.clone(), size[0]) {
                 let rows = (count * O).min(height - first * O);
                 for row in (0..rows).step_by(O) {
                     for column in (0..width).step_by(O) {

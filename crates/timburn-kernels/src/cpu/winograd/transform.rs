@@ -10,31 +10,36 @@ use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 use super::super::buffer::Scratch;
 use super::super::tile::{Lanes, MAX_LANES, copy_exact, lanes, splat};
 use super::super::transpose::transpose;
-use super::{Part, Plan};
+use super::super::window::Source;
+use super::{Part, segments};
 
-/// Transforms a block of input channels of some of a part's rows of tiles.
-pub(super) struct Gather<'a, const O: usize, const I: usize> {
-    pub(super) plan: &'a Plan<'a, O, I>,
+/// Transforms a block of channels of some of a part's rows of tiles: squares of `D` pixels, `O` apart, to `I`×`I` points. The input's
+/// squares are as large as the points are many, the output's as large as a tile.
+pub(super) struct Gather<'a, const O: usize, const I: usize, const D: usize> {
+    pub(super) source: Source<'a>,
+    /// Zeros before the first row and column.
+    pub(super) before: [usize; 2],
+    /// Rows and columns of tiles of an image.
+    pub(super) size: [usize; 2],
     pub(super) part: &'a Part,
     pub(super) block: usize,
     pub(super) rows: Range<usize>,
 }
 
-impl<const O: usize, const I: usize> WithSimd for Gather<'_, O, I> {
+impl<const O: usize, const I: usize, const D: usize> WithSimd for Gather<'_, O, I, D> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self) {
-        let Self { plan, part, block, rows } = self;
-        let (source, before, size) = (plan.job.source, plan.job.before, plan.size);
+        let Self { source, before, size, part, block, rows } = self;
         let (height, width) = (source.height, source.width);
-        let most = (rows.len().min(size[0]) * O + 2).min(height) * width;
+        let most = (rows.len().min(size[0]) * O + D - O).min(height) * width;
         let mut scratch = Scratch::new(most.max(lanes::<S>()) * lanes::<S>());
         let pixels = scratch.values();
         let mut tile = (rows.start - part.rows.start) * size[1];
-        for (image, first, count) in plan.segments(rows) {
+        for (image, first, count) in segments(rows, size[0]) {
             // The rows of pixels that these tiles see.
-            let bottom = ((first + count) * O + 2 - before[0]).min(height);
+            let bottom = ((first + count) * O + D - O - before[0]).min(height);
             let top = (first * O).saturating_sub(before[0]).min(bottom);
             let plane =
                 &source.values[(image * source.channels + block * lanes::<S>()) * height * width..][..lanes::<S>() * height * width];
@@ -43,25 +48,25 @@ impl<const O: usize, const I: usize> WithSimd for Gather<'_, O, I> {
             for row in first..first + count {
                 for column in 0..size[1] {
                     let (y, x) = ((row * O) as isize - before[0] as isize, (column * O) as isize - before[1] as isize);
-                    let inside = y >= 0 && x >= 0 && y as usize + I <= height && x as usize + I <= width;
+                    let inside = y >= 0 && x >= 0 && y as usize + D <= height && x as usize + D <= width;
                     // SAFETY: pixels inside the map were copied just above, from row `top` on; this block's part of each point's values
                     // is this call's to write.
                     unsafe {
-                        let mut d = [[splat::<S>(0.0); I]; I];
+                        let mut d = [[splat::<S>(0.0); D]; D];
                         if inside {
                             let from = pixels.as_ptr().add(((y as usize - top) * width + x as usize) * lanes::<S>());
-                            for j in 0..I {
-                                for i in 0..I {
+                            for j in 0..D {
+                                for i in 0..D {
                                     d[j][i] = vload_unaligned(from.add((i * width + j) * lanes::<S>()));
                                 }
                             }
                         } else {
-                            for j in 0..I {
+                            for j in 0..D {
                                 let x = x + j as isize;
                                 if x < 0 || x >= width as isize {
                                     continue;
                                 }
-                                for i in 0..I {
+                                for i in 0..D {
                                     let y = y + i as isize;
                                     if y >= 0 && y < height as isize {
                                         let at = (y as usize - top) * width + x as usize;
@@ -70,16 +75,16 @@ impl<const O: usize, const I: usize> WithSimd for Gather<'_, O, I> {
                                 }
                             }
                         }
-                        let mut lines = [[splat::<S>(0.0); I]; I];
-                        for j in 0..I {
-                            let line = input::<S, I>(d[j]);
+                        let mut lines = [[splat::<S>(0.0); D]; I];
+                        for j in 0..D {
+                            let line = points::<S, O, I, D>(d[j]);
                             for i in 0..I {
                                 lines[i][j] = line[i];
                             }
                         }
                         let to = part.values.at((block * part.tiles + tile) * lanes::<S>());
                         for i in 0..I {
-                            let line = input::<S, I>(lines[i]);
+                            let line = points::<S, O, I, D>(lines[i]);
                             for j in 0..I {
                                 vstore_unaligned(to.add((i * I + j) * part.point), line[j]);
                             }
@@ -141,6 +146,16 @@ pub(super) unsafe fn planar<S: Simd>(from: *const f32, len: usize, to: *mut f32,
         let at = len - step;
         transpose::<S>(from.add(at * step), step, step, to.add(at), pitch);
     }
+}
+
+/// Rows of the transform of a square of `D`, times a column.
+#[inline(always)]
+fn points<S: Simd, const O: usize, const I: usize, const D: usize>(d: [Lanes<S>; D]) -> [Lanes<S>; I] {
+    let mut t = [splat::<S>(0.0); I];
+    for i in 0..D {
+        t[i] = d[i];
+    }
+    if D == I { input::<S, I>(t) } else { slope::<S, I>(t) }
 }
 
 /// Rows of the input's transform, times a column.
@@ -206,4 +221,44 @@ pub(super) fn output<S: Simd, const O: usize, const I: usize>(m: [Lanes<S>; I]) 
         y[3] = f32::vmul_add(splat::<S>(8.0), more_difference, difference) + m[I - 1];
     }
     y
+}
+
+/// Columns of the output's transform, times a column: the transform of the output's gradient, of which `y` holds the first values.
+#[inline(always)]
+fn slope<S: Simd, const I: usize>(y: [Lanes<S>; I]) -> [Lanes<S>; I] {
+    let mut t = y;
+    if I == 4 {
+        t[1] = y[0] + y[1];
+        t[2] = y[0] - y[1];
+        t[3] = splat::<S>(0.0) - y[1];
+    } else {
+        let (two, four) = (splat::<S>(2.0), splat::<S>(4.0));
+        let (even, odd) = (y[0] + y[2], y[1] + y[3]);
+        let (more_even, more_odd) = (f32::vmul_add(four, y[2], y[0]), two * f32::vmul_add(four, y[3], y[1]));
+        t[1] = even + odd;
+        t[2] = even - odd;
+        t[3] = more_even + more_odd;
+        t[4] = more_even - more_odd;
+        t[5] = y[3];
+    }
+    t
+}
+
+/// Columns of the weights' transform, times a column: from points to the weights' gradient.
+#[inline(always)]
+pub(super) fn taps<S: Simd, const I: usize>(t: [Lanes<S>; I]) -> [Lanes<S>; 3] {
+    const SIXTH: f32 = 1.0 / 6.0;
+    let (sum, difference) = (t[1] + t[2], t[2] - t[1]);
+    if I == 4 {
+        let (half, minus_half) = (splat::<S>(0.5), splat::<S>(-0.5));
+        [f32::vmul_add(half, sum, t[0]), minus_half * difference, f32::vmul_add(half, sum, t[3])]
+    } else {
+        let (sixth, minus_sixth) = (splat::<S>(SIXTH), splat::<S>(-SIXTH));
+        let (more_sum, more_difference) = (t[3] + t[I - 2], t[3] - t[I - 2]);
+        [
+            f32::vmul_add(splat::<S>(0.25), t[0], f32::vmul_add(minus_sixth, sum, splat::<S>(SIXTH / 4.0) * more_sum)),
+            f32::vmul_add(sixth, difference, splat::<S>(SIXTH / 2.0) * more_difference),
+            f32::vmul_add(minus_sixth, sum, f32::vmul_add(sixth, more_sum, t[I - 1])),
+        ]
+    }
 }
