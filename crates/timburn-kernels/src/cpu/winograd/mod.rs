@@ -2,7 +2,7 @@
 //!
 //! An output tile of `O`×`O` pixels is a transform of `(O+2)²` products, one for each point of the transformed input tile and kernel: 2.25
 //! times fewer than the sum over the taps for `O` = 2, 4 times for `O` = 4. Each point is a matrix product over all tiles. Sums of products
-//! of larger numbers cancel, so that the error is some five (2) to fifteen (4) times that of the direct sum: the tests hold it to that.
+//! of larger numbers cancel, so that the error is about twice (2) to three times (4) that of the direct sum: the tests hold it to that.
 //!
 //! Transforms work on as many channels side by side as a vector has lanes. Each value is a sum in an order that the shapes alone decide:
 //! results do not depend on the number of threads.

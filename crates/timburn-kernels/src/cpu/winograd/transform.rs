@@ -13,6 +13,20 @@ use super::super::transpose::transpose;
 use super::super::window::Source;
 use super::{Part, segments};
 
+/// The points of tiles of 4 are 0, ±`NEAR`, ±`FAR` and infinity. With the usual 1 and 2 errors are two to five times larger: powers of 2 up
+/// to the fifth are added there. Their products up to the fourth are f32 exactly.
+const NEAR: f32 = 0.75;
+const FAR: f32 = 1.5;
+/// What a weight's powers of a point are divided by: the product of the point's distances to the other ones.
+const ZERO_WEIGHT: f32 = 1.0 / (NEAR * NEAR * FAR * FAR);
+const NEAR_WEIGHTS: [f32; 3] = weights(NEAR, FAR);
+const FAR_WEIGHTS: [f32; 3] = weights(FAR, NEAR);
+
+const fn weights(point: f32, other: f32) -> [f32; 3] {
+    let distances = 2.0 * point * point * (point * point - other * other);
+    [1.0 / distances, point / distances, point * point / distances]
+}
+
 /// Transforms a block of channels of some of a part's rows of tiles: squares of `D` pixels, `O` apart, to `I`×`I` points. The input's
 /// squares are as large as the points are many, the output's as large as a tile.
 pub(super) struct Gather<'a, const O: usize, const I: usize, const D: usize> {
@@ -168,23 +182,28 @@ pub(super) fn input<S: Simd, const I: usize>(d: [Lanes<S>; I]) -> [Lanes<S>; I] 
         t[2] = d[2] - d[1];
         t[3] = d[1] - d[3];
     } else {
-        let (two, four, minus_four, minus_five) = (splat::<S>(2.0), splat::<S>(4.0), splat::<S>(-4.0), splat::<S>(-5.0));
-        let (a, b) = (f32::vmul_add(minus_four, d[2], d[4]), f32::vmul_add(minus_four, d[1], d[3]));
-        let (c, e) = (d[4] - d[2], two * (d[3] - d[1]));
-        t[0] = f32::vmul_add(four, d[0], f32::vmul_add(minus_five, d[2], d[4]));
-        t[1] = a + b;
-        t[2] = a - b;
-        t[3] = c + e;
-        t[4] = c - e;
-        t[5] = f32::vmul_add(four, d[1], f32::vmul_add(minus_five, d[3], d[5]));
+        let (sum, product) = (splat::<S>(-(NEAR * NEAR + FAR * FAR)), splat::<S>(NEAR * NEAR * FAR * FAR));
+        let (near2, far2) = (splat::<S>(-NEAR * NEAR), splat::<S>(-FAR * FAR));
+        let (even, odd) = (f32::vmul_add(far2, d[2], d[4]), splat::<S>(NEAR) * f32::vmul_add(far2, d[1], d[3]));
+        let (more_even, more_odd) = (f32::vmul_add(near2, d[2], d[4]), splat::<S>(FAR) * f32::vmul_add(near2, d[1], d[3]));
+        t[0] = f32::vmul_add(product, d[0], f32::vmul_add(sum, d[2], d[4]));
+        t[1] = even + odd;
+        t[2] = even - odd;
+        t[3] = more_even + more_odd;
+        t[4] = more_even - more_odd;
+        t[5] = f32::vmul_add(product, d[1], f32::vmul_add(sum, d[3], d[5]));
     }
     t
+}
+
+#[inline(always)]
+fn splats<S: Simd>([a, b, c]: [f32; 3]) -> [Lanes<S>; 3] {
+    [splat::<S>(a), splat::<S>(b), splat::<S>(c)]
 }
 
 /// Rows of the weights' transform, times a column.
 #[inline(always)]
 pub(super) fn kernel<S: Simd, const I: usize>(g: [Lanes<S>; 3]) -> [Lanes<S>; I] {
-    const SIXTH: f32 = 1.0 / 6.0;
     let mut t = [g[0]; I];
     if I == 4 {
         let half = splat::<S>(0.5);
@@ -193,14 +212,14 @@ pub(super) fn kernel<S: Simd, const I: usize>(g: [Lanes<S>; 3]) -> [Lanes<S>; I]
         t[2] = ends - middle;
         t[3] = g[2];
     } else {
-        let sixth = splat::<S>(SIXTH);
-        let (ends, middle) = (splat::<S>(-SIXTH) * (g[0] + g[2]), sixth * g[1]);
-        let (far, near) = (f32::vmul_add(splat::<S>(SIXTH / 4.0), g[0], sixth * g[2]), splat::<S>(SIXTH / 2.0) * g[1]);
-        t[0] = splat::<S>(0.25) * g[0];
-        t[1] = ends - middle;
-        t[2] = ends + middle;
-        t[3] = far + near;
-        t[4] = far - near;
+        let (near, far) = (splats::<S>(NEAR_WEIGHTS), splats::<S>(FAR_WEIGHTS));
+        let (even, odd) = (f32::vmul_add(near[2], g[2], near[0] * g[0]), near[1] * g[1]);
+        let (more_even, more_odd) = (f32::vmul_add(far[2], g[2], far[0] * g[0]), far[1] * g[1]);
+        t[0] = splat::<S>(ZERO_WEIGHT) * g[0];
+        t[1] = even + odd;
+        t[2] = even - odd;
+        t[3] = more_even + more_odd;
+        t[4] = more_even - more_odd;
         t[5] = g[2];
     }
     t
@@ -216,9 +235,10 @@ pub(super) fn output<S: Simd, const O: usize, const I: usize>(m: [Lanes<S>; I]) 
     } else {
         let (sum, difference, more_sum, more_difference) = (m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]);
         y[0] = (m[0] + sum) + more_sum;
-        y[1] = f32::vmul_add(splat::<S>(2.0), more_difference, difference);
-        y[2] = f32::vmul_add(splat::<S>(4.0), more_sum, sum);
-        y[3] = f32::vmul_add(splat::<S>(8.0), more_difference, difference) + m[I - 1];
+        y[1] = f32::vmul_add(splat::<S>(FAR), more_difference, splat::<S>(NEAR) * difference);
+        y[2] = f32::vmul_add(splat::<S>(FAR * FAR), more_sum, splat::<S>(NEAR * NEAR) * sum);
+        let cubes = (splat::<S>(NEAR * NEAR * NEAR), splat::<S>(FAR * FAR * FAR));
+        y[3] = f32::vmul_add(cubes.1, more_difference, f32::vmul_add(cubes.0, difference, m[I - 1]));
     }
     y
 }
@@ -232,9 +252,10 @@ fn slope<S: Simd, const I: usize>(y: [Lanes<S>; I]) -> [Lanes<S>; I] {
         t[2] = y[0] - y[1];
         t[3] = splat::<S>(0.0) - y[1];
     } else {
-        let (two, four) = (splat::<S>(2.0), splat::<S>(4.0));
-        let (even, odd) = (y[0] + y[2], y[1] + y[3]);
-        let (more_even, more_odd) = (f32::vmul_add(four, y[2], y[0]), two * f32::vmul_add(four, y[3], y[1]));
+        let (near, far) = (splat::<S>(NEAR), splat::<S>(FAR));
+        let (near2, far2) = (splat::<S>(NEAR * NEAR), splat::<S>(FAR * FAR));
+        let (even, odd) = (f32::vmul_add(near2, y[2], y[0]), near * f32::vmul_add(near2, y[3], y[1]));
+        let (more_even, more_odd) = (f32::vmul_add(far2, y[2], y[0]), far * f32::vmul_add(far2, y[3], y[1]));
         t[1] = even + odd;
         t[2] = even - odd;
         t[3] = more_even + more_odd;
@@ -247,18 +268,16 @@ fn slope<S: Simd, const I: usize>(y: [Lanes<S>; I]) -> [Lanes<S>; I] {
 /// Columns of the weights' transform, times a column: from points to the weights' gradient.
 #[inline(always)]
 pub(super) fn taps<S: Simd, const I: usize>(t: [Lanes<S>; I]) -> [Lanes<S>; 3] {
-    const SIXTH: f32 = 1.0 / 6.0;
-    let (sum, difference) = (t[1] + t[2], t[2] - t[1]);
+    let (sum, difference) = (t[1] + t[2], t[1] - t[2]);
     if I == 4 {
-        let (half, minus_half) = (splat::<S>(0.5), splat::<S>(-0.5));
-        [f32::vmul_add(half, sum, t[0]), minus_half * difference, f32::vmul_add(half, sum, t[3])]
-    } else {
-        let (sixth, minus_sixth) = (splat::<S>(SIXTH), splat::<S>(-SIXTH));
-        let (more_sum, more_difference) = (t[3] + t[I - 2], t[3] - t[I - 2]);
-        [
-            f32::vmul_add(splat::<S>(0.25), t[0], f32::vmul_add(minus_sixth, sum, splat::<S>(SIXTH / 4.0) * more_sum)),
-            f32::vmul_add(sixth, difference, splat::<S>(SIXTH / 2.0) * more_difference),
-            f32::vmul_add(minus_sixth, sum, f32::vmul_add(sixth, more_sum, t[I - 1])),
-        ]
+        let half = splat::<S>(0.5);
+        return [f32::vmul_add(half, sum, t[0]), half * difference, f32::vmul_add(half, sum, t[3])];
     }
+    let (more_sum, more_difference) = (t[3] + t[I - 2], t[3] - t[I - 2]);
+    let (near, far) = (splats::<S>(NEAR_WEIGHTS), splats::<S>(FAR_WEIGHTS));
+    [
+        f32::vmul_add(splat::<S>(ZERO_WEIGHT), t[0], f32::vmul_add(near[0], sum, far[0] * more_sum)),
+        f32::vmul_add(near[1], difference, far[1] * more_difference),
+        f32::vmul_add(near[2], sum, f32::vmul_add(far[2], more_sum, t[I - 1])),
+    ]
 }
