@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 
 use super::super::buffer::Scratch;
 use super::super::tile::{MAX_LANES, lanes, many_registers, splat};
@@ -128,18 +128,14 @@ impl<const O: usize, const I: usize> Product<'_, O, I> {
             };
             for p in 0..I * I {
                 // SAFETY: this point's weights and tiles, all computed before; its sums are this call's.
-                unsafe {
-                    let tiled = Tiled {
-                        weights: weights.add(p * chunk.len() * width),
-                        input: part.values.at(p * part.point + chunk.start * part.tiles + skipped),
-                        block: part.tiles * lanes::<S>(),
-                        blocks: chunk.len() / lanes::<S>(),
-                        first: chunk.start == 0,
-                        sums: sums.as_mut_ptr().add(p * point),
-                        vector: tiles * lanes::<S>(),
-                    };
-                    tiled.all::<S, N>(tiles);
-                }
+                let (weights, input, sums) = unsafe {
+                    let input = part.values.at(p * part.point + chunk.start * part.tiles + skipped);
+                    (weights.add(p * chunk.len() * width), input.cast_const(), sums.as_mut_ptr().add(p * point))
+                };
+                let (block, vector) = (part.tiles * lanes::<S>(), tiles * lanes::<S>());
+                let (blocks, first) = (chunk.len() / lanes::<S>(), chunk.start == 0);
+                // Dispatched, though the machine is known here: else there were a copy of this for both sizes of tiles.
+                AutoArch::new().dispatch(Tiled::<N> { weights, input, block, blocks, first, sums, vector, tiles });
             }
         }
         self.finish::<S, N>(sums, tiles, point);
@@ -206,7 +202,7 @@ impl<const O: usize, const I: usize> Product<'_, O, I> {
 }
 
 /// The matrix product at a point: `sums[n][tile] (+)= Σ weights[block][lane][n] · input[block][tile][lane]`, vectors of output channels.
-struct Tiled {
+struct Tiled<const N: usize> {
     weights: *const f32,
     input: *const f32,
     /// Values from block to block of the input.
@@ -214,16 +210,19 @@ struct Tiled {
     blocks: usize,
     /// Whether the sums start here.
     first: bool,
+    /// The caller's to write.
     sums: *mut f32,
     /// Values from vector to vector of the sums.
     vector: usize,
+    tiles: usize,
 }
 
-impl Tiled {
-    /// # Safety
-    /// The addresses are those of `tiles` tiles; the sums are the caller's.
+impl<const N: usize> WithSimd for Tiled<N> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn all<S: Simd, const N: usize>(&self, tiles: usize) {
+    fn with_simd<S: Simd>(self) {
+        let tiles = self.tiles;
         // Sums in as many registers as leave some for the operands.
         let most = if many_registers::<S>() { 14 } else { 6 };
         let parts = tiles.div_ceil(most);
@@ -233,32 +232,34 @@ impl Tiled {
             // SAFETY: a range of the tiles.
             unsafe {
                 match end - start {
-                    1 => self.some::<S, 1, N>(start),
-                    2 => self.some::<S, 2, N>(start),
-                    3 => self.some::<S, 3, N>(start),
-                    4 => self.some::<S, 4, N>(start),
-                    5 => self.some::<S, 5, N>(start),
-                    6 => self.some::<S, 6, N>(start),
-                    7 => self.some::<S, 7, N>(start),
-                    8 => self.some::<S, 8, N>(start),
-                    9 => self.some::<S, 9, N>(start),
-                    10 => self.some::<S, 10, N>(start),
-                    11 => self.some::<S, 11, N>(start),
-                    12 => self.some::<S, 12, N>(start),
-                    13 => self.some::<S, 13, N>(start),
-                    _ => self.some::<S, 14, N>(start),
+                    1 => self.some::<S, 1>(start),
+                    2 => self.some::<S, 2>(start),
+                    3 => self.some::<S, 3>(start),
+                    4 => self.some::<S, 4>(start),
+                    5 => self.some::<S, 5>(start),
+                    6 => self.some::<S, 6>(start),
+                    7 => self.some::<S, 7>(start),
+                    8 => self.some::<S, 8>(start),
+                    9 => self.some::<S, 9>(start),
+                    10 => self.some::<S, 10>(start),
+                    11 => self.some::<S, 11>(start),
+                    12 => self.some::<S, 12>(start),
+                    13 => self.some::<S, 13>(start),
+                    _ => self.some::<S, 14>(start),
                 }
             }
             start = end;
         }
     }
+}
 
+impl<const N: usize> Tiled<N> {
     /// `C` tiles.
     ///
     /// # Safety
-    /// As [`all`](Self::all).
+    /// All addresses are those of these tiles.
     #[inline(always)]
-    unsafe fn some<S: Simd, const C: usize, const N: usize>(&self, start: usize) {
+    unsafe fn some<S: Simd, const C: usize>(&self, start: usize) {
         if C > 6 && !many_registers::<S>() {
             // Never asked for: no code for it.
             return;

@@ -166,9 +166,7 @@ pub(super) unsafe fn planar<S: Simd>(from: *const f32, len: usize, to: *mut f32,
 #[inline(always)]
 fn points<S: Simd, const O: usize, const I: usize, const D: usize>(d: [Lanes<S>; D]) -> [Lanes<S>; I] {
     let mut t = [splat::<S>(0.0); I];
-    for i in 0..D {
-        t[i] = d[i];
-    }
+    t[..D].copy_from_slice(&d);
     if D == I { input::<S, I>(t) } else { slope::<S, I>(t) }
 }
 
