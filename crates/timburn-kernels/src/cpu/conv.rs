@@ -10,6 +10,7 @@ use super::depthwise::{self, Depthwise};
 use super::memory::Block;
 use super::weight_gradient::WeightGradient;
 use super::window::{Reach, Source, pick};
+use super::winograd::{self, Gradient, Winograd};
 
 /// Sizes of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,15 @@ impl ConvShape {
 
     fn is_depthwise(&self) -> bool {
         self.channels() == 1 && self.rows() == 1
+    }
+
+    /// The tiles in which [`winograd`] computes the output and the input's gradient, where it does.
+    pub(super) fn winograd(&self) -> [Option<usize>; 2] {
+        let fits = self.kernel == [3, 3]
+            && (self.stride, self.dilation, self.groups) == ([1, 1], [1, 1], 1)
+            && self.before.iter().all(|&before| before <= 2);
+        [(self.inputs, self.outputs, self.result), (self.outputs, self.inputs, self.size)]
+            .map(|(from, to, size)| if fits { winograd::tile(from, to, size) } else { None })
     }
 
     pub(crate) fn input_len(&self) -> usize {
@@ -184,8 +194,16 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
     }
     let mut output = Output::new(shape.output_len());
     let target = output.pointer();
-    let reach = &shape.reach();
     let (source, images) = (shape.input(input), shape.images);
+    if let [Some(tile), _] = shape.winograd() {
+        let (before, outputs, result) = (shape.before, shape.outputs, shape.result);
+        // SAFETY: the whole output, of which there is no other user; `tile` has looked at the channels.
+        unsafe {
+            Winograd { source, images, before, weight, transposed: false, bias, target, outputs, result }.run(tile);
+            return output.finish();
+        }
+    }
+    let reach = &shape.reach();
     // SAFETY: the grid is the whole output, of which there is no other user; so `finish` finds every value written.
     unsafe {
         if shape.is_depthwise() {
@@ -217,6 +235,15 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
     let mut output = Output::new(shape.input_len());
     let pointer = output.pointer();
     let (source, images) = (shape.output(gradient), shape.images);
+    if let [_, Some(tile)] = shape.winograd() {
+        // The gradient is padded by what the kernel reaches beyond the input's padding.
+        let (before, outputs, result) = (shape.before.map(|before| 2 - before), shape.inputs, shape.size);
+        // SAFETY: as in `forward`.
+        unsafe {
+            Winograd { source, images, before, weight, transposed: true, bias: None, target: pointer, outputs, result }.run(tile);
+            return output.finish();
+        }
+    }
     // Kernel positions seen from pixels of this residue, and the distance of the output they contributed to.
     let seen = |axis: usize, residue: usize| -> Vec<(usize, isize)> {
         let step = shape.stride[axis] as isize;
@@ -314,12 +341,18 @@ pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]
     if let Some(dense) = on_seen_pixels(shape) {
         return weight_gradient(&dense, &seen_pixels(shape, input), gradient);
     }
+    let (source, slope) = (shape.input(input), shape.output(gradient));
+    let (images, before) = (shape.images, shape.before);
+    match shape.winograd()[0] {
+        Some(4) => return Gradient::<4, 6> { source, slope, images, before }.run(),
+        Some(_) => return Gradient::<2, 4> { source, slope, images, before }.run(),
+        None => {}
+    }
     let reach = &shape.reach();
-    let (source, gradient) = (shape.input(input), shape.output(gradient));
     if shape.is_depthwise() {
-        depthwise::weight_gradient(source, gradient, shape.images, reach)
+        depthwise::weight_gradient(source, slope, images, reach)
     } else {
-        WeightGradient { source, gradient, images: shape.images, groups: shape.groups, reach }.run()
+        WeightGradient { source, gradient: slope, images, groups: shape.groups, reach }.run()
     }
 }
 

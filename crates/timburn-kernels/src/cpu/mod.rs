@@ -13,6 +13,7 @@ pub(crate) mod tile;
 mod transpose;
 mod weight_gradient;
 mod window;
+mod winograd;
 
 #[cfg(test)]
 mod tests;

@@ -65,7 +65,17 @@ fn products(shape: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
     }
 }
 
+/// Errors of the direct sums, and those of Winograd's tiles of 2 and 4, whose products cancel.
+fn tolerance(tile: Option<usize>) -> f64 {
+    match tile {
+        None => 2e-6,
+        Some(2) => 4e-6,
+        Some(_) => 6e-6,
+    }
+}
+
 fn check_convolution(shape: &ConvShape, random: &mut Random) {
+    let [forward, backward] = shape.winograd().map(tolerance);
     let what = format!("{shape:?}");
     let weights = shape.outputs * shape.inputs / shape.groups * shape.kernel[0] * shape.kernel[1];
     let (input, weight) = (random.values(shape.input_len()), random.values(weights));
@@ -78,14 +88,14 @@ fn check_convolution(shape: &ConvShape, random: &mut Random) {
         dx[i] += f64::from(slope[o]) * f64::from(weight[w]);
         dw[w] += f64::from(slope[o]) * f64::from(input[i]);
     });
-    assert_close(&format!("output of {what}"), &conv::forward(shape, &input, &weight, Some(&bias)), &output, 2e-6);
-    assert_close(&format!("input gradient of {what}"), &conv::input_gradient(shape, &slope, &weight), &dx, 2e-6);
-    assert_close(&format!("weight gradient of {what}"), &conv::weight_gradient(shape, &input, &slope), &dw, 5e-6);
+    assert_close(&format!("output of {what}"), &conv::forward(shape, &input, &weight, Some(&bias)), &output, forward);
+    assert_close(&format!("input gradient of {what}"), &conv::input_gradient(shape, &slope, &weight), &dx, backward);
+    assert_close(&format!("weight gradient of {what}"), &conv::weight_gradient(shape, &input, &slope), &dw, forward.max(5e-6));
     let mut db = vec![0f64; shape.outputs];
     slope.iter().enumerate().for_each(|(i, &slope)| db[i / area % shape.outputs] += f64::from(slope));
     assert_close(&format!("bias gradient of {what}"), &conv::bias_gradient(shape, &slope), &db, 2e-6);
     let without: Vec<f64> = output.iter().enumerate().map(|(i, x)| x - f64::from(bias[i / area % shape.outputs])).collect();
-    assert_close(&format!("output without bias of {what}"), &conv::forward(shape, &input, &weight, None), &without, 2e-6);
+    assert_close(&format!("output without bias of {what}"), &conv::forward(shape, &input, &weight, None), &without, forward);
 }
 
 /// The result's size, if the kernel fits.
@@ -120,6 +130,26 @@ fn convolutions_of_random_shapes_agree_with_plain_loops() {
     }
 }
 
+#[test]
+fn winograd_convolutions_of_random_shapes_agree_with_plain_loops() {
+    let random = &mut Random(7);
+    let mut tiles = [0; 5];
+    while tiles[2].min(tiles[4]) < 20 {
+        let mut pair = |low, high| [random.between(low, high), random.between(low, high)];
+        let ([inputs, outputs], size, before, after) = (pair(1, 5).map(|blocks| 16 * blocks), pair(1, 23), pair(0, 2), pair(0, 2));
+        let (kernel, stride, dilation) = ([3; 2], [1; 2], [1; 2]);
+        let images = random.between(1, 5);
+        let shape = ConvShape { images, inputs, outputs, size, kernel, stride, before, dilation, groups: 1, result: [0; 2] };
+        // With zeros after the map that its gradient does not reach, too.
+        if let Some(shape) = fit(shape, after)
+            && shape.winograd() != [None; 2]
+        {
+            check_convolution(&shape, random);
+            shape.winograd().into_iter().flatten().for_each(|tile| tiles[tile] += 1);
+        }
+    }
+}
+
 /// The kinds of the networks: several passes over channels, several panels and tasks, blocks of positions that end inside an image.
 #[test]
 fn convolutions_of_the_networks_agree_with_plain_loops() {
@@ -144,6 +174,9 @@ fn convolutions_of_the_networks_agree_with_plain_loops() {
         base(96, 130, 14, 1, 2, 2),
         base(16, 16, 32, 3, 1, 9),
         base(70, 70, 7, 3, 1, 8),
+        base(144, 160, 7, 3, 1, 2),
+        base(160, 144, 2, 3, 1, 40),
+        base(128, 144, 16, 3, 1, 9),
         base(40, 24, 1, 3, 1, 9),
         base(24, 200, 2, 3, 2, 40),
         base(33, 40, 23, 3, 2, 3),
@@ -175,7 +208,10 @@ fn results_do_not_depend_on_the_number_of_threads() {
         result: [17, 18],
     };
     let strided = ConvShape { stride: [2, 2], result: [9, 9], ..shape };
-    for shape in [shape, strided, ConvShape { inputs: 24, groups: 24, ..shape }, ConvShape { inputs: 24, groups: 24, ..strided }] {
+    let (few, many) = (ConvShape { inputs: 48, outputs: 32, ..shape }, ConvShape { inputs: 144, outputs: 128, ..shape });
+    assert!([few, many].iter().all(|shape| shape.winograd() == [Some(4); 2]));
+    for shape in [shape, few, many, strided, ConvShape { inputs: 24, groups: 24, ..shape }, ConvShape { inputs: 24, groups: 24, ..strided }]
+    {
         let weights = shape.outputs * shape.inputs / shape.groups * 9;
         let (input, weight, slope) = (random.values(shape.input_len()), random.values(weights), random.values(shape.output_len()));
         let norm = NormShape { images: shape.images, channels: shape.outputs, area: shape.result[0] * shape.result[1] };

@@ -71,26 +71,31 @@ impl WeightGradient<'_> {
         });
         // SAFETY: the tasks cover all chunks, groups, outputs and channels, and each writes its part.
         let sums = unsafe { sums.finish() };
-        if chunks == 1 {
-            return sums;
-        }
-        let mut total = Output::new(len);
-        let pointer = total.pointer();
-        (0..len.div_ceil(PIECE)).into_par_iter().for_each(|piece| {
-            let (first, count) = (piece * PIECE, (len - piece * PIECE).min(PIECE));
-            let part = |chunk: usize| &sums[chunk * len + first..][..count];
-            // SAFETY: this piece of the total, which is written first.
-            let total = unsafe {
-                std::ptr::copy_nonoverlapping(part(0).as_ptr(), pointer.at(first), count);
-                std::slice::from_raw_parts_mut(pointer.at(first), count)
-            };
-            for chunk in 1..chunks {
-                total.iter_mut().zip(part(chunk)).for_each(|(total, &value)| *total += value);
-            }
-        });
-        // SAFETY: every piece was written.
-        unsafe { total.finish() }
+        total(sums, chunks, len)
     }
+}
+
+/// The sum of chunks of `len` values each, in their order.
+pub(super) fn total(sums: Block, chunks: usize, len: usize) -> Block {
+    if chunks == 1 {
+        return sums;
+    }
+    let mut total = Output::new(len);
+    let pointer = total.pointer();
+    (0..len.div_ceil(PIECE)).into_par_iter().for_each(|piece| {
+        let (first, count) = (piece * PIECE, (len - piece * PIECE).min(PIECE));
+        let part = |chunk: usize| &sums[chunk * len + first..][..count];
+        // SAFETY: this piece of the total, which is written first.
+        let total = unsafe {
+            std::ptr::copy_nonoverlapping(part(0).as_ptr(), pointer.at(first), count);
+            std::slice::from_raw_parts_mut(pointer.at(first), count)
+        };
+        for chunk in 1..chunks {
+            total.iter_mut().zip(part(chunk)).for_each(|(total, &value)| *total += value);
+        }
+    });
+    // SAFETY: every piece was written.
+    unsafe { total.finish() }
 }
 
 struct Task<'a> {
