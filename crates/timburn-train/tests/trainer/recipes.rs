@@ -11,7 +11,7 @@ use super::patterns::Patterns;
 use super::watch::Watch;
 use super::{alone, device, fit};
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     "cats-and-dogs",
     "cifar10-resnet18",
     "cifar10-resnet20",
@@ -27,6 +27,7 @@ const NAMES: [&str; 20] = [
     "imagenet-resnet50-tv2",
     "s1-cifar10",
     "s1-cifar10-corrected",
+    "s1-cifar10-lite0",
     "s2-cifar10",
     "s2-cifar10-corrected",
     "s3-cats-and-dogs",
