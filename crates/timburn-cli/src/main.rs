@@ -18,6 +18,7 @@ Examples:
   timburn predict dog.jpg                          what is in the picture?
   timburn finetune flowers/                        make a classifier of a folder of pictures
   timburn predict rose.jpg --weights runs/finetune-flowers/model.timburn
+  timburn serve runs/finetune-flowers/model.timburn     a page to drop pictures on
   timburn doctor                                   check devices, caches and data
 
 Exit codes:

@@ -311,7 +311,11 @@ impl Finetune {
                 writeln!(out, "report      {}", page.display())?;
             }
             writeln!(out, "model       {}", file.display())?;
-            writeln!(out, "use it      timburn predict PICTURE --weights {}", file.display())
+            writeln!(out, "use it      timburn predict PICTURE --weights {}", file.display())?;
+            if cfg!(feature = "serve") {
+                writeln!(out, "show it     timburn serve {}", file.display())?;
+            }
+            Ok(())
         })
     }
 }
