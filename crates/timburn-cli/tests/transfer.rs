@@ -109,6 +109,11 @@ fn a_folder_becomes_a_classifier_with_evidence_that_predicts_and_is_scored() {
     for file in ["scored/report.html", "scored/predictions.csv", "scored/plots/grad_cam.png"] {
         assert!(folder.path().join(file).is_file(), "{file}");
     }
+    // The mean of two answers is another answer.
+    let flipped = timburn(&["eval", "out/model.timburn", data, "--json", "--no-report", "--flip"], folder.path());
+    let flipped: Value = serde_json::from_slice(&flipped.stdout).expect("JSON");
+    let apart = (number(&flipped["score"]["loss"]) - loss).abs();
+    assert!(apart > 1e-6 && apart < 0.5, "{flipped}, {loss}");
     let lines = stdout(&timburn(&["eval", "out/model.timburn", data, "--split", "train", "--no-report"], folder.path()));
     assert!(lines.starts_with("top-1 ") && lines.contains("of 32 pictures") && !lines.contains("top-5"), "{lines}");
 }

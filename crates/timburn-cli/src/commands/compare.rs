@@ -57,14 +57,7 @@ impl Compare {
     fn score(&self, pairs: Vec<(&Contestant, Sitting)>, part: &str, folder: &Path, device: &Device, interrupt: &Interrupt) -> Result<u8> {
         let mut sittings = Vec::new();
         for (contestant, sitting) in pairs {
-            let found = contestant.examine(
-                &sitting,
-                usize::from(self.scoring.batch),
-                !self.scoring.no_report,
-                device,
-                self.scoring.quiet || self.scoring.json,
-                &interrupt.stop,
-            )?;
+            let found = contestant.examine(&sitting, &self.scoring.terms(), device, &interrupt.stop)?;
             sittings.push((contestant, sitting, found));
         }
         let [first, second] = sittings.as_slice() else { return Ok(1) };
@@ -80,7 +73,8 @@ impl Compare {
             for ((contestant, sitting, found), letter) in sittings.iter().zip(["a", "b"]) {
                 let explain = contestant.explain(sitting, device)?;
                 let mut evidence = Evidence::new(format!("{} on {}", contestant.name, called(&self.scoring.data)), &sitting.classes, found);
-                evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.scoring.data.display());
+                evidence.lead =
+                    format!("{} pictures{}, the {part} of {}.", found.report.samples, self.scoring.views(), self.scoring.data.display());
                 evidence.grad_cam = Some(&explain);
                 evidence.facts = environment_facts(&Environment::collect(&device_name(device)));
                 evidence.tables = vec![self.table(&comparison)];

@@ -60,6 +60,9 @@ pub(super) struct Scoring {
     /// Pictures in a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(super) batch: u16,
+    /// Look at each picture and its mirror image, and average the two answers: twice the time, often a little more accurate
+    #[arg(long)]
+    flip: bool,
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub(super) device: String,
@@ -85,13 +88,29 @@ impl Scoring {
         Ok(folder)
     }
 
+    /// How both verbs examine.
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            batch: usize::from(self.batch),
+            test_time: if self.flip { TestTime::Flip } else { TestTime::None },
+            features: !self.no_report,
+            quiet: self.quiet || self.json,
+        }
+    }
+
+    /// What a report says of each picture's views.
+    pub(super) fn views(&self) -> &'static str {
+        if self.flip { ", each with its mirror image" } else { "" }
+    }
+
     /// Says what would be done, for `--dry-run`.
     pub(super) fn describe(&self, contestants: &[(&Contestant, &Sitting)], part: &str, folder: &Path, device: &Device) -> Result<u8> {
         let mut models = Vec::new();
         for (contestant, sitting) in contestants {
             let pictures = sitting.dataset.len();
+            let views = if self.flip { 2 } else { 1 };
             let batch = usize::from(self.batch);
-            let time = forward_time(&contestant.model, &contestant.bundle.preprocessing, pictures, batch, device)?;
+            let time = forward_time(&contestant.model, &contestant.bundle.preprocessing, views * pictures, batch, device)?;
             models.push((contestant.name.as_str(), pictures, time));
         }
         if self.json {
@@ -139,6 +158,18 @@ pub(super) struct Contestant {
     pub(super) name: String,
     pub(super) bundle: Bundle,
     model: Compiled,
+}
+
+/// How a contestant is examined.
+pub(super) struct Terms {
+    /// Pictures in a batch.
+    pub(super) batch: usize,
+    /// Views of each picture.
+    pub(super) test_time: TestTime,
+    /// Keeps features of some pictures, for a map of them.
+    pub(super) features: bool,
+    /// No bar.
+    pub(super) quiet: bool,
 }
 
 /// A contestant and pictures labelled so that it can be scored on them.
@@ -207,19 +238,11 @@ impl Contestant {
     }
 
     /// Scores it, until `stop` asks for the end.
-    pub(super) fn examine(
-        &self,
-        sitting: &Sitting,
-        batch: usize,
-        features: bool,
-        device: &Device,
-        quiet: bool,
-        stop: &StopFlag,
-    ) -> Result<Examination> {
+    pub(super) fn examine(&self, sitting: &Sitting, terms: &Terms, device: &Device, stop: &StopFlag) -> Result<Examination> {
         let device = device.clone().without_autodiff();
-        let options = LoaderOptions { batch_size: batch, sampling: Sampling::Sequential, ..LoaderOptions::default() };
+        let options = LoaderOptions { batch_size: terms.batch, sampling: Sampling::Sequential, ..LoaderOptions::default() };
         let loader = Loader::new(sitting.dataset.clone(), Arc::new(self.bundle.preprocessing.clone()), options)?;
-        let bar = if quiet {
+        let bar = if terms.quiet {
             indicatif::ProgressBar::hidden()
         } else {
             output::bar(loader.samples() as u64, "{msg} {bar:30} {pos}/{len} pictures, {rate}, {eta} left")
@@ -231,11 +254,11 @@ impl Contestant {
             loader: &loader,
             normalization: Normalization::from(&self.bundle.preprocessing),
             loss: Some(&loss),
-            test_time: TestTime::None,
+            test_time: terms.test_time,
             top: &[1, 5],
             precision: Precision::F32,
         };
-        let kept = if features { MAPPED } else { 0 };
+        let kept = if terms.features { MAPPED } else { 0 };
         let mut progress = |done: usize| bar.inc(done as u64);
         let found = match &sitting.model {
             Answers::Own(model) => evaluator.examine_until(model.as_ref(), &device, kept, stop, &mut progress),

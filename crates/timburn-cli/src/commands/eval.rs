@@ -66,21 +66,15 @@ impl Eval {
         device: &Device,
         interrupt: &Interrupt,
     ) -> Result<u8> {
-        let found = contestant.examine(
-            sitting,
-            usize::from(self.scoring.batch),
-            !self.scoring.no_report,
-            device,
-            self.scoring.quiet || self.scoring.json,
-            &interrupt.stop,
-        )?;
+        let found = contestant.examine(sitting, &self.scoring.terms(), device, &interrupt.stop)?;
         let page = if self.scoring.no_report {
             None
         } else {
             let explain = contestant.explain(sitting, device)?;
             let title = format!("{} on {}", contestant.name, called(&self.scoring.data));
             let mut evidence = Evidence::new(title, &sitting.classes, &found);
-            evidence.lead = format!("{} pictures, the {part} of {}.", found.report.samples, self.scoring.data.display());
+            evidence.lead =
+                format!("{} pictures{}, the {part} of {}.", found.report.samples, self.scoring.views(), self.scoring.data.display());
             evidence.grad_cam = Some(&explain);
             evidence.facts = environment_facts(&Environment::collect(&device_name(device)));
             Some(evidence.write(folder)?)

@@ -11,7 +11,7 @@ use timburn_train::trainer::FoundLr;
 use timburn_train::{LrFinder, Recipe, find_lr, plots};
 
 use super::estimate::check_place;
-use super::train::{model, read_data, read_recipe};
+use super::train::recipes::{model, read_data, read_recipe};
 use crate::interrupt::Interrupt;
 use crate::output;
 

@@ -1,56 +1,32 @@
+pub(super) mod recipes;
 mod screen;
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use timburn_core::error::{CheckpointError, ConfigError, TrainError};
-use timburn_core::suggest::nearest;
-use timburn_core::{Error, Preprocessing, Result, device_name, open_device};
+use timburn_core::error::{CheckpointError, TrainError};
+use timburn_core::{Error, Result, device_name, open_device};
 use timburn_data::{Dataset, DynDataset};
 use timburn_models::state_dict::parameters;
-use timburn_models::{Model, create, trainable_parameters};
-use timburn_train::recipe::Document;
+use timburn_models::{Model, trainable_parameters};
+use timburn_train::recipe::{Document, TestTime};
 use timburn_train::report::{Evidence, environment_facts};
 use timburn_train::run::{Environment, Overwrite};
 use timburn_train::trainer::Ending;
 use timburn_train::{CheckpointStore, Outcome, Recipe, Recorder, RunFolder, TrainData, Trainer};
-use timburn_weights::{Bundle, HubOptions, ModelSpec, resolve};
+use timburn_weights::{Bundle, ModelSpec};
 
+use self::recipes::{SHIPPED, missing, model, preprocessing, read_data, read_recipe, resolved};
 use self::screen::Screen;
-use super::contestant::Contestant;
+use super::contestant::{Contestant, Terms};
 use super::estimate::check_place;
 use super::eval::summary;
 use crate::interrupt::Interrupt;
-use crate::output::{self, DownloadBar};
+use crate::output;
 
 /// The file by which a folder is known as a run's.
 const RECIPE: &str = "recipe.toml";
-
-/// The recipes that are part of the program, by name.
-const SHIPPED: [(&str, &str); 21] = [
-    ("cats-and-dogs", include_str!("../../../../recipes/cats-and-dogs.toml")),
-    ("cifar10-resnet18", include_str!("../../../../recipes/cifar10-resnet18.toml")),
-    ("cifar10-resnet20", include_str!("../../../../recipes/cifar10-resnet20.toml")),
-    ("cifar10-resnet20-onecycle", include_str!("../../../../recipes/cifar10-resnet20-onecycle.toml")),
-    ("cifar10-resnet50-transfer", include_str!("../../../../recipes/cifar10-resnet50-transfer.toml")),
-    ("imagenet-resnet50-ffcv16", include_str!("../../../../recipes/imagenet-resnet50-ffcv16.toml")),
-    ("imagenet-resnet50-ffcv18", include_str!("../../../../recipes/imagenet-resnet50-ffcv18.toml")),
-    ("imagenet-resnet50-onecycle", include_str!("../../../../recipes/imagenet-resnet50-onecycle.toml")),
-    ("imagenet-resnet50-rsb-a1", include_str!("../../../../recipes/imagenet-resnet50-rsb-a1.toml")),
-    ("imagenet-resnet50-rsb-a2", include_str!("../../../../recipes/imagenet-resnet50-rsb-a2.toml")),
-    ("imagenet-resnet50-rsb-a3", include_str!("../../../../recipes/imagenet-resnet50-rsb-a3.toml")),
-    ("imagenet-resnet50-tv1", include_str!("../../../../recipes/imagenet-resnet50-tv1.toml")),
-    ("imagenet-resnet50-tv2", include_str!("../../../../recipes/imagenet-resnet50-tv2.toml")),
-    ("s1-cifar10", include_str!("../../../../recipes/s1-cifar10.toml")),
-    ("s1-cifar10-corrected", include_str!("../../../../recipes/s1-cifar10-corrected.toml")),
-    ("s1-cifar10-lite0", include_str!("../../../../recipes/s1-cifar10-lite0.toml")),
-    ("s2-cifar10", include_str!("../../../../recipes/s2-cifar10.toml")),
-    ("s2-cifar10-corrected", include_str!("../../../../recipes/s2-cifar10-corrected.toml")),
-    ("s3-cats-and-dogs", include_str!("../../../../recipes/s3-cats-and-dogs.toml")),
-    ("s3-cats-and-dogs-corrected", include_str!("../../../../recipes/s3-cats-and-dogs-corrected.toml")),
-    ("s4-cifar10", include_str!("../../../../recipes/s4-cifar10.toml")),
-];
 
 /// Train a model as a recipe says, or go on with a run.
 ///
@@ -297,16 +273,15 @@ impl Train {
         let contestant = Contestant::of(&name, bundle, &run.device)?;
         let sitting = contestant.sit(&run.validation, None)?;
         let batch = if recipe.evaluation.batch_size == 0 { recipe.train.batch_size } else { recipe.evaluation.batch_size };
-        let found = contestant.examine(&sitting, batch, true, &run.device, self.is_quiet(), &interrupt.stop)?;
+        let terms = Terms { batch, test_time: recipe.evaluation.test_time, features: true, quiet: self.is_quiet() };
+        let found = contestant.examine(&sitting, &terms, &run.device, &interrupt.stop)?;
         let explain = contestant.explain(&sitting, &run.device)?;
         let score = summary(&found.report);
         let summary = folder.summary()?;
         let mut evidence = Evidence::new(name, &sitting.classes, &found);
         let set = if run.scores_on_test { "test set, which also chose the best checkpoint" } else { "validation set" };
-        evidence.lead = format!(
-            "{} The score is that of the best checkpoint on the {set}, one view of each picture, in f32.",
-            recipe.description.trim()
-        );
+        let views = if terms.test_time == TestTime::Flip { "each picture and its mirror image" } else { "one view of each picture" };
+        evidence.lead = format!("{} The score is that of the best checkpoint on the {set}, {views}, in f32.", recipe.description.trim());
         evidence.summary = &summary;
         evidence.grad_cam = Some(&explain);
         evidence.facts = environment_facts(&run.environment);
@@ -321,59 +296,6 @@ struct Run {
     environment: Environment,
     validation: DynDataset,
     scores_on_test: bool,
-}
-
-/// The recipe of that file or name with the command line's values, and its own name.
-pub(super) fn read_recipe(path: &Path, settings: &[String], data: Option<&Path>) -> Result<(Recipe, String)> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let shipped = SHIPPED.iter().find(|(name, _)| !path.exists() && Path::new(name) == path);
-    let document = match shipped {
-        Some((name, text)) => Document::new(*name, *text),
-        // What is written like a name, and not like a file, is a slip in one.
-        None if !path.exists() && path.extension().is_none() && path.components().count() == 1 => {
-            return Err(ConfigError {
-                place: "RECIPE".into(),
-                message: format!("no file and no recipe of the program is called `{stem}` (`timburn train --list` shows them)"),
-                nearest: nearest(&stem, SHIPPED.iter().map(|(name, _)| *name)),
-            }
-            .into());
-        }
-        None => Document::read(path)?,
-    };
-    Ok((resolved(document, settings, data)?, stem))
-}
-
-/// Settings in their order, `--data` last: what is nearest to the user's hand wins.
-fn resolved(document: Document, settings: &[String], data: Option<&Path>) -> Result<Recipe> {
-    let data = data.map(|path| toml_string(path).map(|path| format!("data.path={path}"))).transpose()?;
-    let document = settings.iter().chain(&data).try_fold(document, |document, setting| document.set(setting))?;
-    Recipe::from_document(&document)
-}
-
-/// The recipe's data set.
-pub(super) fn read_data(recipe: &Recipe) -> Result<TrainData> {
-    let path = recipe.data.path.as_ref().ok_or_else(|| missing("data.path", "none", "a data set: --data PATH"))?;
-    TrainData::new(recipe, timburn_data::open(path)?)
-}
-
-/// The model of the recipe, with its starting weights.
-pub(super) fn model(recipe: &Recipe, classes: usize, device: &timburn_core::device::Device) -> Result<Model> {
-    let section = recipe.model.as_ref().ok_or_else(|| missing("model.name", "none", "an architecture, as `timburn models` lists them"))?;
-    let options =
-        timburn_models::ModelOptions { classes: Some(section.outputs(classes)), seed: recipe.train.seed, ..section.options.clone() };
-    let device = device.clone().autodiff();
-    if !section.pretrained && section.weights.is_none() {
-        return create(&section.name, &options, &device);
-    }
-    let progress = DownloadBar::default();
-    let bundle = resolve(Some(&section.name), section.weights.as_deref(), &HubOptions::from_env(), &progress)?;
-    progress.clear();
-    bundle.load_with(&options, &device)
-}
-
-/// What the bundle says about its pictures: the recipe's evaluation.
-fn preprocessing(recipe: &Recipe) -> Result<Preprocessing> {
-    timburn_data::Pipeline::new(recipe.augment.evaluation.clone())?.preprocessing()
 }
 
 /// `runs/NAME`, or the first of `runs/NAME-2`, … that is not there.
@@ -394,13 +316,4 @@ pub(super) fn discarded(recorder: Recorder, error: Error) -> Error {
         let _ = std::fs::remove_dir("runs");
     }
     error
-}
-
-fn toml_string(path: &Path) -> Result<String> {
-    let text = path.to_str().ok_or_else(|| missing("--data", &path.display().to_string(), "a path in UTF-8"))?;
-    Ok(serde_json::Value::from(text).to_string())
-}
-
-fn missing(name: &'static str, value: &str, expected: &str) -> Error {
-    Error::Argument { name, value: value.into(), expected: expected.into() }
 }
