@@ -205,8 +205,7 @@ impl<T: Element> Program<T> {
         let pool = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let mut slots = pool().pop().unwrap_or_default();
         let mut results = Vec::new();
-        // On one of rayon's threads: each step would else be handed over to them, and waited for, by itself.
-        rayon::scope(|_| {
+        run::together(|| {
             for batch in images.chunks(BATCH * image) {
                 results.extend(run::run(self, &plan, batch, batch.len() / image, &mut slots, wanted, |_, _| {}));
             }

@@ -54,7 +54,7 @@ impl<T: Element> Program<T> {
                     *total += time;
                 }
             };
-            rayon::scope(|_| run::run(self, &plan, &images, n, &mut slots, wanted, &mut spent));
+            run::together(|| run::run(self, &plan, &images, n, &mut slots, wanted, &mut spent));
             for (layer, time) in layers.iter_mut().zip(times) {
                 layer.time = layer.time.min(time);
             }

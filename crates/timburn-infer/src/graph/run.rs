@@ -1,5 +1,7 @@
 //! Runs the steps on a batch.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use timburn_kernels::Activation;
@@ -11,6 +13,42 @@ use timburn_kernels::infer::{
 use super::compile::{Step, StepOp};
 use super::plan::Plan;
 use super::{Program, Wanted};
+
+/// How long a thread looks for work of the run before it goes to sleep: longer than what a single thread does between two steps.
+const PATIENCE: Duration = Duration::from_micros(200);
+
+/// Does `work` on one of rayon's threads and keeps the others awake meanwhile.
+///
+/// From outside of rayon's threads each step would be handed over to them, and waited for, by itself. And between any two of a network's
+/// steps threads would go to sleep, to be woken for the next: on a busy machine that takes as long as a step.
+pub(super) fn together<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| {
+        let run = Running(Arc::new(AtomicBool::new(true)));
+        let (running, own) = (Arc::clone(&run.0), rayon::current_thread_index());
+        // Nobody waits for these: a thread that takes up some other run meanwhile delays that one's answer only, not this one's.
+        rayon::spawn_broadcast(move |thread| {
+            let mut idle = Instant::now();
+            while Some(thread.index()) != own && running.load(Ordering::Relaxed) {
+                match rayon::yield_now() {
+                    Some(rayon::Yield::Executed) => idle = Instant::now(),
+                    // Not for ever: what is beneath on this thread's stack may be what the run waits for.
+                    _ if idle.elapsed() > PATIENCE => break,
+                    _ => std::hint::spin_loop(),
+                }
+            }
+        });
+        work()
+    })
+}
+
+/// A run, until dropped.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
 
 /// Computes what is wanted of `n` images. `spent` hears how long each part took: the images' conversion, the steps, what follows them.
 pub(super) fn run<T: Element>(

@@ -2,35 +2,64 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use super::Element;
+use super::pages::{Block, PAGE};
+
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
 
 /// A cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+struct Line([u8; LINE]);
 
 /// Values that start at a cache line: a vector that straddles two lines costs two loads.
-#[derive(Clone)]
 pub struct Buffer<T = f32> {
-    lines: Vec<Line>,
+    memory: Memory,
     len: usize,
     of: PhantomData<T>,
 }
 
+enum Memory {
+    Lines(Vec<Line>),
+    Pages(Block),
+}
+
 impl<T> Default for Buffer<T> {
     fn default() -> Self {
-        Self { lines: Vec::new(), len: 0, of: PhantomData }
+        Self { memory: Memory::Lines(Vec::new()), len: 0, of: PhantomData }
+    }
+}
+
+impl<T: Element> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeros(self.len);
+        copy.copy_from_slice(self);
+        copy
     }
 }
 
 impl<T: Element> Buffer<T> {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0; 64]); len.div_ceil(size_of::<Line>() / size_of::<T>())], len, of: PhantomData }
+        let bytes = len.saturating_mul(size_of::<T>());
+        Self::new(len, if bytes < PAGE { None } else { Block::alone(bytes) })
+    }
+
+    /// `len` zeros beside others that live as long.
+    pub(super) fn beside(len: usize) -> Self {
+        // Tests look for reads beyond a buffer: each is an allocation of its own there.
+        Self::new(len, if cfg!(test) { None } else { Block::shared(len.saturating_mul(size_of::<T>())) })
+    }
+
+    fn new(len: usize, block: Option<Block>) -> Self {
+        let lines = || Memory::Lines(vec![Line([0; LINE]); len.div_ceil(LINE / size_of::<T>())]);
+        Self { memory: block.map_or_else(lines, Memory::Pages), len, of: PhantomData }
     }
 
     /// Room for at least `len` values, of any content. What was there is lost only where the buffer had to grow.
     pub fn reserve(&mut self, len: usize) {
         if self.len < len {
+            *self = Self::default();
             *self = Self::zeros(len);
         }
     }
@@ -46,16 +75,24 @@ impl<T: Element> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: the lines are initialised bytes of an allocation that is aligned and large enough for `len` values, and any bytes are
-        // values of an element.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        let start = match &self.memory {
+            Memory::Lines(lines) => lines.as_ptr().cast(),
+            Memory::Pages(block) => block.start().as_ptr().cast_const().cast(),
+        };
+        // SAFETY: initialised bytes of an allocation that is aligned and large enough for `len` values, and any bytes are values of an
+        // element.
+        unsafe { std::slice::from_raw_parts(start, self.len) }
     }
 }
 
 impl<T: Element> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
+        let start = match &mut self.memory {
+            Memory::Lines(lines) => lines.as_mut_ptr().cast(),
+            Memory::Pages(block) => block.start().as_ptr().cast(),
+        };
         // SAFETY: as above, and borrowed for writing.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(start, self.len) }
     }
 }
 

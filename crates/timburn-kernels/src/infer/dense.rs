@@ -15,12 +15,16 @@ use super::{Element, vector_lanes};
 const WEIGHTS: usize = 320 << 10;
 /// Bytes of input that a task works on: likewise.
 const INPUT: usize = 384 << 10;
+/// Most bytes of input that each task reads as a whole, where there are more weights than that.
+const FEW: usize = 512 << 10;
+/// Blocks of pixels that are fetched ahead: the first to see an input block waits for another core's cache, or for memory.
+const NEAR: usize = 2;
 /// Tasks per thread when there is enough to do: threads are not equally fast.
 const TASKS: usize = 4;
 /// Fewest multiplications of a task: less is not worth handing over.
 const GRAIN: usize = 1 << 19;
 /// Most tiles of a span.
-const SPAN: usize = 8;
+pub(super) const SPAN: usize = 8;
 
 /// Packed weights of a dense or grouped convolution.
 #[derive(Debug)]
@@ -78,7 +82,7 @@ impl<T: Element> Dense<T> {
             panels.push(Panel { first, blocks: count, inputs, weights: len });
             len += count * size;
         }
-        let mut packed = Buffer::<T>::zeros(len);
+        let mut packed = Buffer::<T>::beside(len);
         for panel in &panels {
             let outputs = panel.first * lanes..((panel.first + panel.blocks) * lanes).min(spec.outputs);
             let mut at = panel.weights;
@@ -120,11 +124,13 @@ impl<T: Element> Dense<T> {
     }
 
     /// Groups of channels of an input block that has `channels` channels.
+    #[inline(always)]
     fn groups(&self, channels: usize) -> usize {
         channels.div_ceil(T::GROUP)
     }
 
     /// Values of a panel's weights for a tap and an input block.
+    #[inline(always)]
     fn per_block(&self, panel: &Panel) -> usize {
         self.groups(self.depth) * T::GROUP * panel.blocks * vector_lanes()
     }
@@ -135,6 +141,7 @@ impl<T: Element> Dense<T> {
     /// Input and output have that many values, and the output is the caller's to write.
     pub(super) unsafe fn multiply(&self, cover: &[Span], pixels: usize, input: *const T, output: *mut f32) {
         let lanes = vector_lanes();
+        let depth = [self.groups(self.depth), self.groups(self.last)];
         for panel in &self.panels {
             let per_block = self.per_block(panel);
             let weights = &self.weights[panel.weights..];
@@ -151,11 +158,12 @@ impl<T: Element> Dense<T> {
                     input_row: 0,
                     input_block: pixels * lanes,
                     blocks: panel.inputs.len(),
-                    depth: [self.depth, self.last].map(|channels| self.groups(channels)),
+                    depth,
                     taps: &[0],
                     weights: weights.as_ptr(),
                     ahead,
                     ahead_lines: if ahead < stop { lines } else { 0 },
+                    near: 0,
                     bias: Some(self.bias[panel.first * lanes..].as_ptr()),
                     // SAFETY: a pixel of the output.
                     output: unsafe { output.add((panel.first * pixels + span.column) * lanes) },
@@ -174,19 +182,29 @@ impl<T: Element> Dense<T> {
     where
         T: Product<O>,
     {
-        let spans = spans(job, self.planar);
+        let (panels, threads) = (self.panels.len(), rayon::current_num_threads());
+        let pixels = job.images * job.output.height * job.output.width;
+        // Short enough for even parts.
+        let most = (pixels / most_pixels()).div_ceil(2 * TASKS * threads).clamp(1, SPAN);
+        let spans = spans(job, self.planar, most);
         let items = job.images * spans.len();
         if items == 0 {
             return;
         }
-        let (panels, threads) = (self.panels.len(), rayon::current_num_threads());
-        // Parts of the pixels such that their input stays in the cache; then parts of the channels until there are tasks for all threads.
-        let bytes = job.images * job.input.map.image() * size_of::<T>();
-        let work = job.images * job.output.height * job.output.width * job.spec.multiplications();
-        let tasks = (work / GRAIN).clamp(1, TASKS * threads);
-        let parts = bytes.div_ceil(INPUT).clamp(1, items);
+        let skipped: usize = job.spec.kernel.iter().map(|&taps| (job.spec.stride / taps).max(1)).product();
+        let bytes = job.images * job.input.map.image() * size_of::<T>() / skipped;
+        let tasks = (pixels * job.spec.multiplications() / GRAIN).clamp(1, TASKS * threads);
+        let parts = match size_of_val(&*self.weights) {
+            // Weights that stay in the cache: parts of the pixels alone, each read once.
+            weights if weights <= WEIGHTS => bytes.div_ceil(INPUT).max(tasks),
+            // More weights than pixels, which stay in the cache: parts of the channels alone.
+            weights if bytes <= FEW.min(weights) => 1,
+            // As many parts of the pixels as threads share evenly, such that their input stays in the cache.
+            _ => bytes.div_ceil(INPUT).next_multiple_of(threads),
+        };
+        let parts = parts.clamp(1, items);
+        // Then parts of the channels, until there are tasks for all threads.
         let slices = tasks.div_ceil(parts).clamp(1, panels);
-        let parts = if parts * slices < tasks { tasks.div_ceil(slices).clamp(1, items) } else { parts };
         let group = if self.planar { T::GROUP } else { 1 };
         let (taps, pointer) = (taps(job.spec, job.input.map, group), Shared::from_slice(output));
         let output = Part::whole(job.output);
@@ -227,6 +245,7 @@ impl<T: Element> Dense<T> {
         for start in panel.inputs.clone().step_by(chunk) {
             let end = (start + chunk).min(panel.inputs.end);
             let last = (job.spec.inputs - (end - 1) * self.depth).min(self.depth);
+            let depth = [self.groups(self.depth), self.groups(last)];
             let weights = &self.weights[panel.weights + (start - panel.inputs.start) * per_block..];
             let mut ahead = weights.as_ptr().wrapping_add((end - start) * per_block);
             let stop = ahead.wrapping_add((end - start) * per_block);
@@ -249,11 +268,12 @@ impl<T: Element> Dense<T> {
                     input_row: stride * map.row(),
                     input_block: map.plane(),
                     blocks: end - start,
-                    depth: [self.depth, last].map(|channels| self.groups(channels)),
+                    depth,
                     taps,
                     weights: weights.as_ptr(),
                     ahead,
                     ahead_lines: if ahead < stop { lines } else { 0 },
+                    near: if taps.len() == 1 && !self.planar { NEAR.min(end - start) } else { 0 },
                     bias: (start == panel.inputs.start).then(|| self.bias[panel.first * lanes..].as_ptr()),
                     // SAFETY: a pixel of the output.
                     output: unsafe { values.at(place(output)) },
@@ -277,8 +297,8 @@ fn is_flat<T: Element, O: Element>(job: &Job<'_, T, O>) -> bool {
     job.spec.kernel == [1, 1] && job.spec.stride == 1 && bare(job.input.map) && bare(job.output) && residual
 }
 
-/// Covers a row with tiles as evenly as possible: a last tile of few pixels would wait for its sums.
-pub(super) fn cover(width: usize) -> Vec<Span> {
+/// Covers a row with tiles as evenly as possible, in spans of at most `most` tiles: a last tile of few pixels would wait for its sums.
+pub(super) fn cover(width: usize, most: usize) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut column = 0;
     while column < width {
@@ -286,25 +306,25 @@ pub(super) fn cover(width: usize) -> Vec<Span> {
         let tiles = left.div_ceil(most_pixels());
         let columns = left.div_ceil(tiles);
         let count = if left.is_multiple_of(tiles) { tiles } else { left - (columns - 1) * tiles };
-        let count = count.min(SPAN);
+        let count = count.min(most);
         spans.push(Span { row: 0, column, rows: 1, columns, count });
         column += columns * count;
     }
     spans
 }
 
-/// Covers an output plane with tiles.
-fn spans<T: Element, O: Element>(job: &Job<'_, T, O>, planar: bool) -> Vec<Span> {
+/// Covers an output plane with spans of at most `most` tiles.
+fn spans<T: Element, O: Element>(job: &Job<'_, T, O>, planar: bool, most: usize) -> Vec<Span> {
     let (height, width) = if is_flat(job) { (1, job.output.height * job.output.width) } else { (job.output.height, job.output.width) };
-    rows_of_spans(0..height, width, job.spec.stride, planar)
+    rows_of_spans(0..height, width, job.spec.stride, planar, most)
 }
 
-/// Covers some rows of an output plane.
-pub(super) fn rows_of_spans(rows: Range<usize>, width: usize, stride: usize, planar: bool) -> Vec<Span> {
-    let (most, Range { start: mut row, end: height }) = (most_pixels(), rows);
+/// Covers some rows of an output plane with spans of at most `most` tiles.
+pub(super) fn rows_of_spans(rows: Range<usize>, width: usize, stride: usize, planar: bool, most: usize) -> Vec<Span> {
+    let (widest, Range { start: mut row, end: height }) = (most_pixels(), rows);
     let mut spans = Vec::new();
     while row < height {
-        let two = !planar && stride <= 2 && row + 1 < height && (2..=most / 2).contains(&width);
+        let two = !planar && stride <= 2 && row + 1 < height && (2..=widest / 2).contains(&width);
         let rows = if two { 2 } else { 1 };
         if stride > 2 {
             // Single pixels: there is no kernel for several at this distance.
@@ -313,14 +333,14 @@ pub(super) fn rows_of_spans(rows: Range<usize>, width: usize, stride: usize, pla
             let mut column = 0;
             while column < width {
                 // Only even numbers of columns have kernels.
-                let columns = (width - column).min(most);
+                let columns = (width - column).min(widest);
                 let columns = if columns > 1 { columns & !1 } else { 1 };
-                let count = ((width - column) / columns).min(SPAN);
+                let count = ((width - column) / columns).min(most);
                 spans.push(Span { row, column, rows, columns, count });
                 column += columns * count;
             }
         } else {
-            spans.extend(cover(width).into_iter().map(|span| Span { row, rows, ..span }));
+            spans.extend(cover(width, most).into_iter().map(|span| Span { row, rows, ..span }));
         }
         row += rows;
     }

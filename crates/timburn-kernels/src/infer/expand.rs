@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::buffer::Shared;
 use super::conv::{Conv, Job, Method, Padding, panic_on_maps, taps};
-use super::dense::{Dense, rows_of_spans};
+use super::dense::{Dense, SPAN, rows_of_spans};
 use super::depthwise::{Depthwise, Rows};
 use super::map::{Border, Map, Part};
 use super::{Element, View, ViewMut, vector_lanes};
@@ -79,7 +79,7 @@ pub fn expand_depthwise<T: Element>(
         let values = scratch.values();
         between.clear_border(1, values);
         let part = Part { map: &between, first: [image, panel.first, seen.start] };
-        let spans = rows_of_spans(seen, size[1], 1, false);
+        let spans = rows_of_spans(seen, size[1], 1, false, SPAN);
         let job = Job { spec: expand.spec(), images, border: Border::default(), input, output: &between, epilogue: activations[0].into() };
         let values = Shared::<f32>::from_slice(values);
         dense.panel(&job, panel, &spans, image * spans.len()..(image + 1) * spans.len(), &[0], part, values);

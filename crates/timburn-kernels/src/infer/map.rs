@@ -55,21 +55,25 @@ impl Map {
     }
 
     /// Blocks of channels.
+    #[inline(always)]
     pub(super) fn blocks(&self) -> usize {
         self.channels.div_ceil(self.lanes)
     }
 
     /// Values from a row to the next.
+    #[inline(always)]
     pub(super) fn row(&self) -> usize {
         self.border.left.saturating_add(self.width).saturating_add(self.border.right).saturating_mul(self.lanes)
     }
 
     /// Values from a block to the next.
+    #[inline(always)]
     pub(super) fn plane(&self) -> usize {
         self.border.top.saturating_add(self.height).saturating_add(self.border.bottom).saturating_mul(self.row())
     }
 
     /// Values of an image.
+    #[inline(always)]
     pub(super) fn image(&self) -> usize {
         self.blocks().saturating_mul(self.plane())
     }
@@ -80,6 +84,7 @@ impl Map {
     }
 
     /// Where in a plane pixel `(row, column)` is; the pixel may lie in the border.
+    #[inline(always)]
     pub(super) fn at(&self, row: isize, column: isize) -> usize {
         let row = (row + self.border.top as isize) as usize;
         row * self.row() + (column + self.border.left as isize) as usize * self.lanes
@@ -166,11 +171,13 @@ pub(super) struct Part<'a> {
 
 impl<'a> Part<'a> {
     /// All of the activation.
+    #[inline(always)]
     pub(super) fn whole(map: &'a Map) -> Self {
         Self { map, first: [0; 3] }
     }
 
     /// Where a pixel of a block is; it may lie in the border.
+    #[inline(always)]
     pub(super) fn at(&self, image: usize, block: usize, row: isize, column: isize) -> usize {
         let [first_image, first_block, first_row] = self.first;
         let plane = (image - first_image) * self.map.image() + (block - first_block) * self.map.plane();

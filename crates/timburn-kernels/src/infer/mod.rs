@@ -17,6 +17,7 @@ mod depthwise;
 mod element;
 mod expand;
 mod map;
+mod pages;
 mod pool;
 mod tile;
 mod tile_bf16;

@@ -53,6 +53,8 @@ pub(super) struct Tiles<'a, T, O> {
     pub(super) ahead: *const T,
     /// How many cache lines of that to fetch with each tap of each block.
     pub(super) ahead_lines: usize,
+    /// How many input blocks before its pixels are needed a block is fetched, from wherever it is; 0: not at all. At most `blocks`.
+    pub(super) near: usize,
     /// What the sums start from, if not from what the output holds.
     pub(super) bias: Option<*const f32>,
     pub(super) output: *mut O,
@@ -88,6 +90,19 @@ pub(super) fn fetch(address: *const u8) {
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// As [`fetch`], into the nearest cache.
+#[inline(always)]
+pub(super) fn fetch_near<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, without effect on memory or registers.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
@@ -142,26 +157,52 @@ impl<const R: usize, const C: usize, const N: usize, const STRIDE: usize, const 
         // SAFETY: all addresses are those of the tile's pixels under the kernel's taps, of its weights and of its outputs.
         unsafe {
             let output = t.output.add(index * C * lanes::<S>());
+            // What the sums start from, with its distances instead of a branch: sums that come from two places wait on the stack.
+            let (start, distances) = match t.bias {
+                Some(bias) => (bias, [lanes::<S>(), 0, 0]),
+                None => (output.cast_const(), [t.output_block, t.output_row, lanes::<S>()]),
+            };
             let mut sums = [[[splat::<S>(0.0); C]; R]; N];
             for n in 0..N {
                 for r in 0..R {
                     for c in 0..C {
-                        sums[n][r][c] = match t.bias {
-                            Some(bias) => vload_unaligned(bias.add(n * lanes::<S>())),
-                            None => vload_unaligned(output.add(n * t.output_block + r * t.output_row + c * lanes::<S>())),
-                        };
+                        sums[n][r][c] = vload_unaligned(start.add(n * distances[0] + r * distances[1] + c * distances[2]));
                     }
                 }
             }
             let mut weights = t.weights;
             let mut ahead = t.ahead.cast::<u8>().wrapping_add(index * t.blocks * t.taps.len() * t.ahead_lines * LINE_BYTES);
             let mut block = t.input.add(index * C * step);
+            if let Some(Finish { residual: Some(residual), .. }) = t.finish {
+                for n in 0..N {
+                    for r in 0..R {
+                        for c in 0..C {
+                            let at = n * residual.block + r * residual.row + (index * C + c) * lanes::<S>();
+                            fetch_near(residual.values.wrapping_add(at));
+                        }
+                    }
+                }
+            }
             for b in 0..t.blocks {
+                // Where the pixels are that come `near` blocks later, in this tile or the next.
+                let later = b + t.near;
+                let later = if later < t.blocks {
+                    block.wrapping_add(t.near * t.input_block)
+                } else {
+                    t.input.wrapping_add((index + 1) * C * step + (later - t.blocks) * t.input_block)
+                };
                 let depth = if b + 1 == t.blocks { t.depth[1] } else { t.depth[0] };
                 for &tap in t.taps {
                     for _ in 0..t.ahead_lines {
                         fetch(ahead);
                         ahead = ahead.wrapping_add(LINE_BYTES);
+                    }
+                    if t.near > 0 {
+                        for r in 0..R {
+                            for c in 0..C {
+                                fetch_near(later.wrapping_add(tap + r * t.input_row + c * step));
+                            }
+                        }
                     }
                     let mut pixel = block.add(tap);
                     for _ in 0..depth {

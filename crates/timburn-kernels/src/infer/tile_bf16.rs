@@ -27,7 +27,7 @@ mod x86 {
 
     use half::bf16;
 
-    use super::super::tile::{LINE_BYTES, MOST, Run, Tiles, fetch};
+    use super::super::tile::{Finish, LINE_BYTES, MOST, Run, Tiles, fetch, fetch_near};
     use super::super::vector_lanes;
     use crate::Activation;
 
@@ -91,12 +91,36 @@ mod x86 {
             let mut weights = t.weights;
             let mut ahead = t.ahead.cast::<u8>().wrapping_add(index * t.blocks * t.taps.len() * t.ahead_lines * LINE_BYTES);
             let mut block = t.input.add(index * C * step);
+            if let Some(Finish { residual: Some(residual), .. }) = &t.finish {
+                for n in 0..N {
+                    for r in 0..R {
+                        for c in 0..C {
+                            let at = n * residual.block + r * residual.row + (index * C + c) * LANES;
+                            fetch_near(residual.values.wrapping_add(at));
+                        }
+                    }
+                }
+            }
             for b in 0..t.blocks {
+                // Where the pixels are that come `near` blocks later, in this tile or the next.
+                let later = b + t.near;
+                let later = if later < t.blocks {
+                    block.wrapping_add(t.near * t.input_block)
+                } else {
+                    t.input.wrapping_add((index + 1) * C * step + (later - t.blocks) * t.input_block)
+                };
                 let depth = if b + 1 == t.blocks { t.depth[1] } else { t.depth[0] };
                 for &tap in t.taps {
                     for _ in 0..t.ahead_lines {
                         fetch(ahead);
                         ahead = ahead.wrapping_add(LINE_BYTES);
+                    }
+                    if t.near > 0 {
+                        for r in 0..R {
+                            for c in 0..C {
+                                fetch_near(later.wrapping_add(tap + r * t.input_row + c * step));
+                            }
+                        }
                     }
                     let mut pixel = block.add(tap);
                     for _ in 0..depth {

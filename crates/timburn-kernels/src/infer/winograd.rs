@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use super::buffer::Shared;
 use super::conv::{ConvSpec, Job, Padding};
-use super::dense::{Dense, cover};
+use super::dense::{Dense, SPAN, cover};
 use super::map::Border;
 use super::tile::activate;
 use super::{Element, vector_lanes};
@@ -25,9 +25,9 @@ use crate::cpu::tile::{Lanes, lanes, splat};
 
 /// Fewest channels, on both sides: with fewer, the transforms cost more than the products save.
 const FEWEST: usize = 32;
-/// Most channels of tiles of 4, and of any. With more, there are more weights than are worth reading for the pixels of a late layer.
+/// Most channels of tiles of 4, and of any: tiles of 4 have four times the weights of the kernel, which late layers have few pixels for.
 const MOST_4: usize = 128;
-const MOST: usize = 256;
+const MOST: usize = 512;
 /// Bytes of weights that stay in a core's cache beside its tiles: then each thread has tiles of its own.
 const OWN_WEIGHTS: usize = 1 << 20;
 /// Values of transformed input and output of such tiles.
@@ -169,7 +169,7 @@ impl<P: Element, X: Element, Y: Element, const O: usize, const I: usize> Part<'_
         // SAFETY: this point's part of either buffer; no other call for the same point writes it, and the first was filled before.
         unsafe {
             let (input, output) = (self.before.at(blocks(self.job.input.map)), self.after.at(blocks(self.job.output)));
-            self.layer.points[point].multiply(&cover(tiles), tiles, input, output);
+            self.layer.points[point].multiply(&cover(tiles, SPAN), tiles, input, output);
         }
     }
 
