@@ -192,11 +192,11 @@ fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Block {
 
 /// The output of a convolution with `weight` `[outputs, inputs / groups, kernel…]`.
 pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Block {
-    if let Some(cropped) = Cropped::new(shape) {
-        return forward(&cropped.shape, input, &cropped.crop(weight, shape.kernel), bias);
-    }
     if shape.is_joined()[0] {
         return joined::forward(shape, input, weight, bias);
+    }
+    if let Some(cropped) = Cropped::new(shape) {
+        return forward(&cropped.shape, input, &cropped.crop(weight, shape.kernel), bias);
     }
     if let Some(dense) = on_seen_pixels(shape) {
         return forward(&dense, &seen_pixels(shape, input), weight, bias);
@@ -235,11 +235,11 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
 /// An input pixel was seen by those taps whose distance to it is a multiple of the stride: for each residue of the pixel's row and
 /// column these are fixed, and the gradient is a correlation of stride 1 with them.
 pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]) -> Block {
-    if let Some(cropped) = Cropped::new(shape) {
-        return input_gradient(&cropped.shape, gradient, &cropped.crop(weight, shape.kernel));
-    }
     if shape.is_joined()[1] {
         return joined::input_gradient(shape, gradient, weight);
+    }
+    if let Some(cropped) = Cropped::new(shape) {
+        return input_gradient(&cropped.shape, gradient, &cropped.crop(weight, shape.kernel));
     }
     if let Some(dense) = on_seen_pixels(shape) {
         return spread_pixels(shape, &input_gradient(&dense, gradient, weight));
@@ -347,11 +347,11 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
 
 /// The gradient with respect to the weight.
 pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Block {
-    if let Some(cropped) = Cropped::new(shape) {
-        return cropped.embed(&weight_gradient(&cropped.shape, input, gradient), shape.kernel);
-    }
     if shape.is_joined()[0] {
         return joined::weight_gradient(shape, input, gradient);
+    }
+    if let Some(cropped) = Cropped::new(shape) {
+        return cropped.embed(&weight_gradient(&cropped.shape, input, gradient), shape.kernel);
     }
     if let Some(dense) = on_seen_pixels(shape) {
         return weight_gradient(&dense, &seen_pixels(shape, input), gradient);

@@ -19,8 +19,10 @@ use super::tile::{Lanes, MAX_LANES, TileShape, VECTORS, copy_exact, copy_over, l
 use super::transpose::transpose;
 use super::window::runs;
 
-/// Most positions of all images.
-const POSITIONS: usize = 1024;
+/// Most positions of all images: of more, what the taps see does not stay in a cache.
+const POSITIONS: usize = 4096;
+/// Most positions, counted once for each tap: a channel's sums for all of them are one task's.
+const SEEN: usize = 1 << 14;
 /// Fewest weights.
 const WEIGHTS: usize = 1 << 13;
 /// Depth of the products of one pass: what keeps a panel in the first-level cache.
@@ -28,20 +30,27 @@ const DEPTH: usize = 192;
 /// Rows, and at most so many panels of columns, of one task: their sums stay in the second-level cache.
 const ROWS: usize = 64;
 const PANELS: usize = 9;
+/// Rows of weights from the one that is packed to the one that is asked for.
+const AHEAD: usize = 8;
 
 /// Whether this is the way to convolve.
 pub(super) fn fits(shape: &ConvShape) -> bool {
-    let weights = shape.inputs * shape.outputs * shape.kernel[0] * shape.kernel[1];
-    shape.groups == 1 && shape.images * shape.result[0] * shape.result[1] <= POSITIONS && weights >= WEIGHTS
+    let (taps, positions) = (shape.kernel[0] * shape.kernel[1], shape.images * shape.result[0] * shape.result[1]);
+    let few = positions <= POSITIONS && positions * taps <= SEEN;
+    shape.groups == 1 && few && shape.inputs * shape.outputs * taps >= WEIGHTS
 }
 
-/// Where the taps of a kernel look: a matrix `[channels · taps, positions of all images]` of pixels.
+/// Where the taps of a kernel look: a matrix `[channels · taps, positions of all images]` of pixels. Taps that see nothing but zeros, as maps
+/// smaller than their kernel have some, are left out.
 struct Places {
     images: usize,
     channels: usize,
     /// Pixels of a map that is looked at.
     pixels: usize,
     taps: usize,
+    /// Taps of the whole kernel, and which of them are looked at.
+    kernel: usize,
+    live: Vec<usize>,
     positions: usize,
     /// For each tap and position the pixel in the first channel, and a mask: no bits where there is none.
     places: Vec<(usize, u32)>,
@@ -53,7 +62,7 @@ impl Places {
     /// What the kernel sees of the input.
     fn input(shape: &ConvShape) -> Self {
         let ConvShape { images, inputs: channels, size, kernel, result, .. } = *shape;
-        let (pixels, taps, area) = (size[0] * size[1], kernel[0] * kernel[1], result[0] * result[1]);
+        let (pixels, area) = (size[0] * size[1], result[0] * result[1]);
         let seen = |axis: usize, position: usize, tap: usize| {
             let pixel = (position * shape.stride[axis] + tap * shape.dilation[axis]).checked_sub(shape.before[axis])?;
             (pixel < size[axis]).then_some(pixel)
@@ -66,9 +75,14 @@ impl Places {
             pixel.map_or((0, 0), |pixel| (pixel, u32::MAX))
         };
         let positions = images * area;
-        let places = (0..taps).flat_map(|tap| (0..positions).map(move |position| (tap, position))).map(|(t, p)| place(t, p)).collect();
+        let mut live: Vec<usize> =
+            (0..kernel[0] * kernel[1]).filter(|&tap| (0..area).any(|position| place(tap, position).1 != 0)).collect();
+        if live.is_empty() {
+            live.push(0);
+        }
+        let places = live.iter().flat_map(|&tap| (0..positions).map(move |position| place(tap, position))).collect();
         let identity = (kernel, shape.stride, shape.before, size) == ([1, 1], [1, 1], [0, 0], result);
-        Self { images, channels, pixels, taps, positions, places, identity }
+        Self { images, channels, pixels, taps: live.len(), kernel: kernel[0] * kernel[1], live, positions, places, identity }
     }
 
     /// The output's maps as they are.
@@ -77,9 +91,21 @@ impl Places {
         Self::input(&ConvShape { inputs: shape.outputs, size: shape.result, kernel, stride, before, ..*shape })
     }
 
+    /// Whether the maps, of one pixel each, are the matrix already, transposed.
+    #[inline(always)]
+    fn is_matrix(&self) -> bool {
+        self.identity && self.pixels == 1
+    }
+
     /// Rows of the matrix.
     fn rows(&self) -> usize {
         self.channels * self.taps
+    }
+
+    /// Which of a row of weights belongs to each row of the matrix; none if all do.
+    fn chosen(&self) -> Option<Vec<usize>> {
+        let weights = || (0..self.channels).flat_map(|channel| self.live.iter().map(move |tap| channel * self.kernel + tap));
+        (self.taps < self.kernel).then(|| weights().collect())
     }
 
     /// Writes rows of the matrix of `values`, `pitch` apart.
@@ -88,6 +114,16 @@ impl Places {
     /// `values` are maps of all images and channels; `to` has room for these rows.
     #[inline(always)]
     unsafe fn write<S: Simd>(&self, values: &[f32], rows: Range<usize>, to: *mut f32, pitch: usize) {
+        if self.is_matrix() && rows.len() == lanes::<S>() && self.images.is_multiple_of(lanes::<S>()) {
+            for image in (0..self.images).step_by(lanes::<S>()) {
+                // SAFETY: a square of the matrix `[images, channels]`.
+                unsafe {
+                    let from = values.as_ptr().add(image * self.channels + rows.start);
+                    transpose::<S>(from, self.channels, lanes::<S>(), to.add(image), pitch);
+                }
+            }
+            return;
+        }
         let mut to = to;
         for row in rows {
             let (channel, tap) = (row / self.taps, row % self.taps);
@@ -176,18 +212,26 @@ impl WithSimd for ByRow<'_> {
     fn with_simd<S: Simd>(self) {
         let Self { places, values, rows, panels, to } = self;
         let (depth, width) = (places.rows(), panels.vectors * lanes::<S>());
-        let mut scratch = Scratch::new(width);
-        let line = scratch.values();
-        line[places.positions..].fill(0.0);
-        for row in rows {
-            // SAFETY: a line holds all positions and whole vectors; this row of each panel is this call's to write.
+        // A line more, lest all rows start in the same set of the cache.
+        let pitch = width + MAX_LANES;
+        let mut scratch = Scratch::new(lanes::<S>() * pitch);
+        let lines = scratch.values();
+        for first_row in rows.clone().step_by(lanes::<S>()) {
+            let rows = first_row..rows.end.min(first_row + lanes::<S>());
+            for line in 0..rows.len() {
+                lines[line * pitch + places.positions..][..width - places.positions].fill(0.0);
+            }
+            // SAFETY: lines hold all positions and whole vectors; these rows of each panel are this call's to write.
             unsafe {
-                places.write::<S>(values, row..row + 1, line.as_mut_ptr(), 0);
+                places.write::<S>(values, rows.clone(), lines.as_mut_ptr(), pitch);
                 for panel in 0..panels.len() {
                     let vectors = panels.get(panel);
                     let first = vectors.start * lanes::<S>();
                     let width = (vectors.end - vectors.start) * lanes::<S>();
-                    copy_over::<S>(line.as_ptr().add(first), to.at(first * depth + row * width), width);
+                    for line in 0..rows.len() {
+                        let to = to.at(first * depth + (first_row + line) * width);
+                        copy_over::<S>(lines.as_ptr().add(line * pitch + first), to, width);
+                    }
                 }
             }
         }
@@ -239,6 +283,14 @@ impl WithSimd for ByPosition<'_> {
     fn with_simd<S: Simd>(self) {
         let Self { places, values, rows, step, to } = self;
         let (depth, count) = (padded(places.positions), rows.len());
+        if places.is_matrix() && count == lanes::<S>() {
+            for image in 0..places.images {
+                // SAFETY: a vector of an image's channels; a position's place in the target, which is this call's.
+                unsafe { copy_over::<S>(values.as_ptr().add(image * places.channels + rows.start), to.at(image * step), count) };
+            }
+            // The padded depth is never multiplied.
+            return;
+        }
         // A line more, lest all rows start in the same set of the cache.
         let pitch = depth + MAX_LANES;
         let mut scratch = Scratch::new(lanes::<S>() * pitch);
@@ -258,12 +310,19 @@ impl WithSimd for ByPosition<'_> {
 /// The left factor.
 #[derive(Clone, Copy)]
 enum Left<'a> {
-    /// `[row][depth]`.
-    ByRow(&'a [f32]),
-    /// `[depth][row]`.
-    ByDepth(&'a [f32]),
+    /// `[row][depth]`: weights `[outputs, pitch]`, of which those chosen count.
+    ByRow(Weights<'a>),
+    /// `[depth][row]`, likewise.
+    ByDepth(Weights<'a>),
     /// [`by_position`].
     Packed(&'a Block),
+}
+
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    values: &'a [f32],
+    pitch: usize,
+    chosen: Option<&'a [usize]>,
 }
 
 /// Where the product goes.
@@ -273,8 +332,8 @@ enum Finish<'a> {
     Maps { area: usize, bias: Option<&'a [f32]> },
     /// Columns are added to the pixels that they saw; the planes of a channel are cleared first.
     Pixels(&'a Places),
-    /// `[rows, columns]`.
-    Matrix,
+    /// `[rows, columns]`, or rows of `pitch` of which those chosen are written, and zeros between.
+    Matrix { pitch: usize, chosen: Option<&'a [usize]> },
 }
 
 /// `left[rows, depth] · right[depth, columns]`.
@@ -358,9 +417,7 @@ impl Task<'_> {
                 // SAFETY: blocks of whole groups.
                 Left::Packed(values) => unsafe { (values.as_ptr().add(self.rows.start * deep + start * group), deep * group) },
                 _ => {
-                    for row in (0..rows).step_by(group) {
-                        self.pack::<S>(row, group, chosen.clone(), &mut packed[row * pass_len..][..group * pass_len], lines);
-                    }
+                    self.pack::<S>(group, chosen.clone(), packed, pass_len * group, lines);
                     (packed.as_ptr(), pass_len * group)
                 }
             };
@@ -388,56 +445,90 @@ impl Task<'_> {
             match self.product.finish {
                 Finish::Maps { area, bias } => self.maps::<S>(sums, pitch, columns, area, bias),
                 Finish::Pixels(places) => self.pixels(sums, pitch, places),
-                Finish::Matrix => {
+                Finish::Matrix { pitch: to_pitch, chosen } => {
                     for row in 0..rows {
-                        let to = self.product.target.at((self.rows.start + row) * self.product.columns + columns.start);
-                        std::ptr::copy_nonoverlapping(sums.as_ptr().add(row * pitch), to, columns.len());
+                        let (from, to) = (sums.as_ptr().add(row * pitch), self.product.target.at((self.rows.start + row) * to_pitch));
+                        let Some(chosen) = chosen else {
+                            std::ptr::copy_nonoverlapping(from, to.add(columns.start), columns.len());
+                            continue;
+                        };
+                        // Zeros up to the next task's first.
+                        let begin = if columns.start == 0 { 0 } else { chosen[columns.start] };
+                        let end = chosen.get(columns.end).copied().unwrap_or(to_pitch);
+                        std::slice::from_raw_parts_mut(to.add(begin), end - begin).fill(0.0);
+                        for (index, &place) in chosen[columns.clone()].iter().enumerate() {
+                            to.add(place).write(from.add(index).read());
+                        }
                     }
                 }
             }
         }
     }
 
-    /// Packs a group of rows, from `row` of this task's on: `[depth][row of the group]`.
+    /// Packs this task's rows, in groups: `[group][depth][row of the group]`, groups `step` apart.
     #[inline(always)]
-    fn pack<S: Simd>(&self, row: usize, group: usize, chosen: Range<usize>, to: &mut [f32], lines: &mut [f32]) {
-        let Product { rows: all, depth, left, .. } = *self.product;
-        let first = self.rows.start + row;
-        let count = group.min(all - first);
-        match left {
-            Left::ByRow(values) => {
-                let len = chosen.len().next_multiple_of(lanes::<S>());
-                for part in (0..group).step_by(lanes::<S>()) {
-                    let whole = part + lanes::<S>() <= count && len == chosen.len();
-                    let begin = (first + part) * depth + chosen.start;
-                    // SAFETY: rows of the matrix, or copies of them as long as lines; the group has room for as many as `len`.
+    fn pack<S: Simd>(&self, group: usize, depth: Range<usize>, to: &mut [f32], step: usize, lines: &mut [f32]) {
+        let rows = self.rows.len();
+        match self.product.left {
+            Left::ByRow(Weights { values, pitch, chosen }) => {
+                let len = depth.len().next_multiple_of(lanes::<S>());
+                for row in (0..rows).step_by(lanes::<S>()) {
+                    let count = lanes::<S>().min(rows - row);
+                    let from = &values[(self.rows.start + row) * pitch..][..count * pitch];
+                    let to = &mut to[row / group * step + row % group..][..(len - 1) * group + lanes::<S>()];
+                    // SAFETY: rows of weights, or copies of them as long as lines; the group has room for as many vectors as `len`.
                     unsafe {
-                        let to = to.as_mut_ptr().add(part);
-                        if whole {
-                            transpose::<S>(values.as_ptr().add(begin), depth, len, to, group);
+                        if count == lanes::<S>() && len == depth.len() && chosen.is_none() {
+                            transpose::<S>(from.as_ptr().add(depth.start), pitch, len, to.as_mut_ptr(), group);
                             continue;
                         }
-                        let pitch = lines.len() / lanes::<S>();
+                        let line_pitch = lines.len() / lanes::<S>();
                         lines.fill(0.0);
-                        for line in 0..lanes::<S>().min(count.saturating_sub(part)) {
-                            let from = values.as_ptr().add(begin + line * depth);
-                            std::ptr::copy_nonoverlapping(from, lines.as_mut_ptr().add(line * pitch), chosen.len());
+                        for line in 0..count {
+                            let (from, to) = (&from[line * pitch..][..pitch], &mut lines[line * line_pitch..][..depth.len()]);
+                            match chosen {
+                                None => to.copy_from_slice(&from[depth.clone()]),
+                                Some(chosen) => {
+                                    for (to, &index) in to.iter_mut().zip(&chosen[depth.clone()]) {
+                                        *to = from[index];
+                                    }
+                                }
+                            }
                         }
-                        transpose::<S>(lines.as_ptr(), pitch, len, to, group);
+                        transpose::<S>(lines.as_ptr(), line_pitch, len, to.as_mut_ptr(), group);
+                    }
+                }
+                // Rows past the last are multiplied too; what they give is not kept, but stale values may be slow ones.
+                for row in (rows.next_multiple_of(lanes::<S>())..rows.next_multiple_of(group)).step_by(lanes::<S>()) {
+                    for index in 0..len {
+                        to[row / group * step + index * group + row % group..][..lanes::<S>()].fill(0.0);
                     }
                 }
             }
-            Left::ByDepth(values) => {
-                let whole = count == group;
-                for (index, depth) in chosen.enumerate() {
-                    let to = &mut to[index * group..][..group];
-                    let from = &values[depth * all + first..][..count];
-                    if whole {
-                        // SAFETY: slices of a group, which is whole vectors.
-                        unsafe { copy_over::<S>(from.as_ptr(), to.as_mut_ptr(), group) };
-                    } else {
-                        to[..count].copy_from_slice(from);
-                        to[count..].fill(0.0);
+            Left::ByDepth(Weights { values, pitch, chosen }) => {
+                for (index, depth) in depth.enumerate() {
+                    let from = &values[depth * pitch..][..pitch];
+                    // Rows of weights are far apart: nothing but this asks for them in time.
+                    ahead(values, (depth + AHEAD) * pitch + self.rows.start, rows);
+                    for row in (0..rows).step_by(group) {
+                        let to = &mut to[row / group * step + index * group..][..group];
+                        let count = group.min(rows - row);
+                        if count < group {
+                            to[count..].fill(0.0);
+                        }
+                        let first = self.rows.start + row;
+                        match chosen {
+                            None if count == group => {
+                                // SAFETY: slices of a group, which is whole vectors.
+                                unsafe { copy_over::<S>(from[first..first + group].as_ptr(), to.as_mut_ptr(), group) };
+                            }
+                            None => to[..count].copy_from_slice(&from[first..first + count]),
+                            Some(chosen) => {
+                                for (to, &index) in to.iter_mut().zip(&chosen[first..first + count]) {
+                                    *to = from[index];
+                                }
+                            }
+                        }
                     }
                 }
             }
@@ -460,6 +551,14 @@ impl Task<'_> {
         }
         // SAFETY: as the caller promises.
         unsafe {
+            let squares = columns.len() / lanes::<S>() * lanes::<S>();
+            if area == 1 && self.rows.len().is_multiple_of(lanes::<S>()) && squares == columns.len() {
+                for row in (0..self.rows.len()).step_by(lanes::<S>()) {
+                    let to = target.at(columns.start * channels + self.rows.start + row);
+                    transpose::<S>(sums.as_ptr().add(row * pitch), pitch, squares, to, channels);
+                }
+                return;
+            }
             if area == 1 {
                 for (index, image) in columns.enumerate() {
                     let to = target.at(image * channels + self.rows.start);
@@ -486,25 +585,41 @@ impl Task<'_> {
     #[inline(always)]
     unsafe fn pixels(&self, sums: &[f32], pitch: usize, places: &Places) {
         let Places { images, channels, pixels, taps, positions, .. } = *places;
-        let mut sums = sums.as_ptr();
-        for channel in self.rows.start / taps..self.rows.end / taps {
-            // SAFETY: planes of this channel; places of pixels in them.
+        let (area, own) = (positions / images, self.rows.start / taps..self.rows.end / taps);
+        for image in 0..images {
+            // SAFETY: planes of these channels, side by side, and places of pixels in them: those of the first image, moved.
             unsafe {
-                for image in 0..images {
-                    std::slice::from_raw_parts_mut(self.product.target.at((image * channels + channel) * pixels), pixels).fill(0.0);
-                }
-                let to = self.product.target.at(channel * pixels);
-                for tap in 0..taps {
-                    for position in 0..positions {
-                        let (place, mask) = *places.places.get_unchecked(tap * positions + position);
-                        // What saw nothing adds zero to the first pixel.
-                        *to.add(place) += f32::from_bits((*sums.add(position)).to_bits() & mask);
+                let to = self.product.target.at((image * channels + own.start) * pixels);
+                std::slice::from_raw_parts_mut(to, own.len() * pixels).fill(0.0);
+                for channel in 0..own.len() {
+                    for tap in 0..taps {
+                        let sums = sums.as_ptr().add((channel * taps + tap) * pitch + image * area);
+                        let places = places.places.as_ptr().add(tap * positions);
+                        for position in 0..area {
+                            let (place, mask) = *places.add(position);
+                            if mask != 0 {
+                                *to.add(channel * pixels + place) += *sums.add(position);
+                            }
+                        }
                     }
-                    sums = sums.add(pitch);
                 }
             }
         }
     }
+}
+
+/// Asks for `len` values from `at` on, which will be read soon.
+#[inline(always)]
+fn ahead(values: &[f32], at: usize, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if at + len <= values.len() {
+        for line in (0..len).step_by(MAX_LANES) {
+            // SAFETY: inside the slice; nothing is read.
+            unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(values.as_ptr().add(at + line).cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at, len);
 }
 
 /// Writes a tile to rows `pitch` apart, or adds it.
@@ -530,11 +645,13 @@ pub(super) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
     let places = &Places::input(shape);
     let right = &by_row(places, input);
     let mut output = Output::new(shape.output_len());
+    let chosen = places.chosen();
+    let left = Left::ByRow(Weights { values: weight, pitch: places.channels * places.kernel, chosen: chosen.as_deref() });
     let finish = Finish::Maps { area: shape.result[0] * shape.result[1], bias };
     let (rows, columns, depth, target) = (shape.outputs, places.positions, places.rows(), output.pointer());
     // SAFETY: the whole output, written in full.
     unsafe {
-        Product { rows, columns, depth, left: Left::ByRow(weight), right, pitch: depth, finish, target }.run();
+        Product { rows, columns, depth, left, right, pitch: depth, finish, target }.run();
         output.finish()
     }
 }
@@ -544,11 +661,13 @@ pub(super) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
     let places = &Places::input(shape);
     let right = &by_row(&Places::output(shape), gradient);
     let mut output = Output::new(shape.input_len());
+    let chosen = places.chosen();
+    let left = Left::ByDepth(Weights { values: weight, pitch: places.channels * places.kernel, chosen: chosen.as_deref() });
     let finish = if places.identity { Finish::Maps { area: places.pixels, bias: None } } else { Finish::Pixels(places) };
     let (rows, columns, depth, target) = (places.rows(), places.positions, shape.outputs, output.pointer());
     // SAFETY: the whole input's gradient, written in full.
     unsafe {
-        Product { rows, columns, depth, left: Left::ByDepth(weight), right, pitch: depth, finish, target }.run();
+        Product { rows, columns, depth, left, right, pitch: depth, finish, target }.run();
         output.finish()
     }
 }
@@ -557,13 +676,15 @@ pub(super) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
 pub(super) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Block {
     let places = &Places::input(shape);
     let right = &by_position(places, input, false);
-    let left = &by_position(&Places::output(shape), gradient, true);
+    let left = Left::Packed(&by_position(&Places::output(shape), gradient, true));
     let (rows, columns, depth) = (shape.outputs, places.rows(), places.positions);
-    let mut output = Output::new(rows * columns);
+    let (width, chosen) = (places.channels * places.kernel, places.chosen());
+    let mut output = Output::new(rows * width);
     let target = output.pointer();
+    let finish = Finish::Matrix { pitch: width, chosen: chosen.as_deref() };
     // SAFETY: the whole weight's gradient, written in full.
     unsafe {
-        Product { rows, columns, depth, left: Left::Packed(left), right, pitch: padded(depth), finish: Finish::Matrix, target }.run();
+        Product { rows, columns, depth, left, right, pitch: padded(depth), finish, target }.run();
         output.finish()
     }
 }
