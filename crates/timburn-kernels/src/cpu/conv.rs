@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::buffer::{Output, Shared};
 use super::correlation::{Correlation, PackedWeights, WeightLayout};
 use super::depthwise::{self, Depthwise};
+use super::joined;
 use super::memory::Block;
 use super::weight_gradient::WeightGradient;
 use super::window::{Reach, Source, pick};
@@ -56,6 +57,11 @@ impl ConvShape {
             && self.before.iter().all(|&before| before <= 2);
         [(self.inputs, self.outputs, self.result), (self.outputs, self.inputs, self.size)]
             .map(|(from, to, size)| if fits { winograd::tile(from, to, size) } else { None })
+    }
+
+    /// Whether the output, and whether the input's gradient, is a matrix product over the positions of all images: few positions, many weights.
+    fn is_joined(&self) -> [bool; 2] {
+        self.winograd().map(|tile| tile.is_none() && joined::fits(self))
     }
 
     pub(crate) fn input_len(&self) -> usize {
@@ -186,6 +192,9 @@ fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Block {
 
 /// The output of a convolution with `weight` `[outputs, inputs / groups, kernel…]`.
 pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Block {
+    if shape.is_joined()[0] {
+        return joined::forward(shape, input, weight, bias);
+    }
     if let Some(cropped) = Cropped::new(shape) {
         return forward(&cropped.shape, input, &cropped.crop(weight, shape.kernel), bias);
     }
@@ -226,6 +235,9 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
 /// An input pixel was seen by those taps whose distance to it is a multiple of the stride: for each residue of the pixel's row and
 /// column these are fixed, and the gradient is a correlation of stride 1 with them.
 pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]) -> Block {
+    if shape.is_joined()[1] {
+        return joined::input_gradient(shape, gradient, weight);
+    }
     if let Some(cropped) = Cropped::new(shape) {
         return input_gradient(&cropped.shape, gradient, &cropped.crop(weight, shape.kernel));
     }
@@ -335,6 +347,9 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
 
 /// The gradient with respect to the weight.
 pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Block {
+    if shape.is_joined()[0] {
+        return joined::weight_gradient(shape, input, gradient);
+    }
     if let Some(cropped) = Cropped::new(shape) {
         return cropped.embed(&weight_gradient(&cropped.shape, input, gradient), shape.kernel);
     }

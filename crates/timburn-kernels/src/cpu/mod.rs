@@ -5,6 +5,7 @@ pub(crate) mod conv;
 mod correlation;
 mod depthwise;
 pub(crate) mod elementwise;
+mod joined;
 pub(crate) mod max_pool;
 pub(crate) mod memory;
 pub(crate) mod norm;

@@ -150,11 +150,9 @@ fn winograd_convolutions_of_random_shapes_agree_with_plain_loops() {
     }
 }
 
-/// The kinds of the networks: several passes over channels, several panels and tasks, blocks of positions that end inside an image.
-#[test]
-fn convolutions_of_the_networks_agree_with_plain_loops() {
-    let random = &mut Random(2);
-    let base = |inputs, outputs, size, kernel, stride, images| ConvShape {
+/// A convolution of square maps and kernel, padded to keep the size at stride 1.
+fn base(inputs: usize, outputs: usize, size: usize, kernel: usize, stride: usize, images: usize) -> ConvShape {
+    ConvShape {
         images,
         inputs,
         outputs,
@@ -165,7 +163,13 @@ fn convolutions_of_the_networks_agree_with_plain_loops() {
         dilation: [1; 2],
         groups: 1,
         result: [0; 2],
-    };
+    }
+}
+
+/// The kinds of the networks: several passes over channels, several panels and tasks, blocks of positions that end inside an image.
+#[test]
+fn convolutions_of_the_networks_agree_with_plain_loops() {
+    let random = &mut Random(2);
     let shapes = [
         base(3, 64, 45, 7, 2, 2),
         base(64, 64, 14, 3, 1, 3),
@@ -192,6 +196,32 @@ fn convolutions_of_the_networks_agree_with_plain_loops() {
     }
 }
 
+/// Positions joined: of maps of one pixel and of more, in whole vectors and not, with rows and depths that are no multiples of a tile's, with
+/// taps that see nothing.
+#[test]
+fn convolutions_of_few_positions_agree_with_plain_loops() {
+    let random = &mut Random(8);
+    let shapes = [
+        base(230, 70, 1, 1, 1, 64),
+        base(70, 530, 1, 1, 1, 37),
+        base(96, 200, 2, 1, 1, 64),
+        base(200, 136, 4, 1, 1, 20),
+        base(80, 210, 7, 1, 1, 8),
+        base(130, 150, 4, 1, 2, 9),
+        base(48, 70, 8, 3, 2, 11),
+        base(40, 33, 7, 3, 2, 8),
+        base(20, 56, 3, 5, 1, 7),
+        ConvShape { dilation: [2; 2], before: [2; 2], ..base(36, 44, 6, 3, 1, 4) },
+        base(70, 40, 1, 3, 1, 16),
+        base(30, 50, 2, 3, 2, 19),
+    ];
+    for shape in shapes {
+        let shape = fit(shape, shape.before).expect("fits");
+        assert!(super::joined::fits(&shape));
+        check_convolution(&shape, random);
+    }
+}
+
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let random = &mut Random(3);
@@ -210,7 +240,9 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let strided = ConvShape { stride: [2, 2], result: [9, 9], ..shape };
     let (few, many) = (ConvShape { inputs: 48, outputs: 32, ..shape }, ConvShape { inputs: 144, outputs: 128, ..shape });
     assert!([few, many].iter().all(|shape| shape.winograd() == [Some(4); 2]));
-    for shape in [shape, few, many, strided, ConvShape { inputs: 24, groups: 24, ..shape }, ConvShape { inputs: 24, groups: 24, ..strided }]
+    let joined = ConvShape { images: 30, inputs: 100, outputs: 90, size: [5, 6], result: [3, 3], stride: [2, 2], ..shape };
+    for shape in
+        [shape, few, many, strided, joined, ConvShape { inputs: 24, groups: 24, ..shape }, ConvShape { inputs: 24, groups: 24, ..strided }]
     {
         let weights = shape.outputs * shape.inputs / shape.groups * 9;
         let (input, weight, slope) = (random.values(shape.input_len()), random.values(weights), random.values(shape.output_len()));
