@@ -27,6 +27,9 @@ pub mod infer;
 #[cfg(feature = "flex")]
 #[allow(unsafe_code, reason = "runs kernels with the instructions that the processor was found to have")]
 mod level;
+#[cfg(feature = "flex")]
+#[allow(unsafe_code, reason = "a vector stored to an array")]
+pub mod profile;
 
 pub use activation::Activation;
 #[cfg(feature = "flex")]

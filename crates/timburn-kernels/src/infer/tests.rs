@@ -1,14 +1,7 @@
 //! Each kernel against a plain twin in f64, on random shapes.
 //!
-//! Buffers are NaN wherever a kernel has no business. Beyond them, a reader of other memory is found by valgrind, which has no AVX-512 (the
-//! AVX2 kernels run; ten minutes), and by AddressSanitizer, which runs the machine's own (and compiles Burn once more):
-//!
-//! ```text
-//! cargo test --release -p timburn-kernels --lib --no-run
-//! valgrind --error-exitcode=1 target/release/deps/timburn_kernels-HASH infer:: --test-threads=1
-//! RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
-//!     cargo test --release -p timburn-kernels --lib --target x86_64-unknown-linux-gnu infer::
-//! ```
+//! Buffers are NaN wherever a kernel has no business. A reader of memory beyond them is found by AddressSanitizer and valgrind: see
+//! tools/README.md.
 
 use super::element::Product;
 use super::*;
