@@ -129,6 +129,7 @@ pub fn peak() -> f64 {
         /// Operations, and something that depends on all of them.
         type Output = (usize, f32);
         #[inline(always)]
+        #[allow(clippy::assign_op_pattern, reason = "the compiler does not inline the operator that assigns")]
         fn with_simd<S: Simd>(self) -> (usize, f32) {
             let (factor, more): (Lanes<S>, Lanes<S>) = (splat::<S>(std::hint::black_box(0.999)), splat::<S>(std::hint::black_box(1e-3)));
             let mut sums = [more; SUMS];
