@@ -1,5 +1,5 @@
 //! `timburn bench`, as a person or a script runs it; the smallest network, and no claim about speed.
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
 mod common;
 
@@ -59,6 +59,23 @@ fn training_steps_and_modules_are_measured_too() {
     let text = stdout(&output);
     let row = text.lines().nth(2).expect("a row");
     assert!(row.contains("training") && row.contains("4x3x32x32") && row.contains("modules") && row.contains("MB"), "{text}");
+    // All of a step's time, of which the three passes of the convolutions are a part: 41 million multiplications each, but for the stem's input.
+    let arguments = ["bench", "resnet20", "--train", "--batch", "4", "--seconds", "0", "--layers"];
+    let text = stdout(&timburn(&arguments, folder.path()));
+    assert!(text.contains("of peak") && text.contains("convolution 3x3, weight gradient"), "{text}");
+    let found = json(&stdout(&timburn(&[&arguments[..], &["--json"]].concat(), folder.path())));
+    let cell = &found["cells"][0];
+    let parts = cell["layers"].as_array().expect("parts");
+    let part = |name: &str| parts.iter().find(|part| part["name"] == name).unwrap_or_else(|| panic!("no {name}: {cell}"));
+    let operations: u64 = parts.iter().filter_map(|part| part["operations"].as_u64()).sum();
+    assert!((230..260).contains(&(operations / 4_000_000)), "{operations}");
+    for name in ["convolution 3x3 stem, forward", "convolution 3x3, input gradient", "batch norm, backward", "head and loss", "update"] {
+        assert!(part(name)["milliseconds"].as_f64().expect("a time") > 0.0, "{name}");
+    }
+    assert!(part("batch norm, forward")["bytes"].as_u64().expect("bytes") > 0);
+    assert!(cell["peak_gflops"].as_f64().expect("a rate") > 0.01, "{cell}");
+    let time: f64 = parts.iter().filter_map(|part| part["milliseconds"].as_f64()).sum();
+    assert!(time > 0.0 && time < 5.0 * cell["median_ms"].as_f64().expect("a time"), "{time} {cell}");
     let output = timburn(&["bench", "resnet20", "--batch", "2", "--seconds", "0", "--modules", "--json"], folder.path());
     assert_eq!(json(&stdout(&output))["cells"][0]["way"], "modules", "{}", stderr(&output));
 }
@@ -112,7 +129,7 @@ fn what_cannot_be_is_refused_before_anything_is_measured() {
         (&["bench", "--device", "flx"][..], "did you mean `flex`"),
         (&["bench", "resnet5"], "did you mean `resnet50"),
         (&["bench", "--device", "flex", "--compare-backends"], "cannot be used with"),
-        (&["bench", "--layers", "--train"], "cannot be used with"),
+        (&["bench", "--layers", "--modules"], "cannot be used with"),
         (&["bench", "--batch", "0"], "0 is not in"),
         (&["bench", "--seconds=-1"], "expected seconds"),
         (&["bench", "--precision", "fp8"], "f32, bf16, f16"),

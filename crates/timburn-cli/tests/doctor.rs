@@ -11,7 +11,7 @@ use serde_json::Value;
 
 fn doctor(folder: &Path, variables: &[(&str, &str)]) -> (i32, BTreeMap<String, Value>) {
     let mut command = command(&["doctor", "--json"], folder);
-    command.env_remove("TIMBURN_DATA").env_remove("RAYON_NUM_THREADS").envs(variables.iter().copied());
+    command.env_remove("TIMBURN_DATA").env_remove("RAYON_NUM_THREADS").env_remove("TIMBURN_CPU").envs(variables.iter().copied());
     let output = command.output().expect("the binary runs");
     assert!(output.stderr.is_empty(), "{}", stderr(&output));
     let value: Value = serde_json::from_slice(&output.stdout).expect("one value");
@@ -44,11 +44,11 @@ fn a_machine_that_works_is_described() {
     {
         let has = |name: &str| processor["features"].as_array().expect("a list").contains(&name.into());
         let expected = if has("avx512f") {
-            "AVX-512"
+            "avx512"
         } else if has("avx2") {
-            "AVX2"
+            "avx2"
         } else {
-            "SSE4.2"
+            "sse4.2"
         };
         assert_eq!(processor["kernels"], expected, "{processor}");
         assert_eq!(has("avx2"), std::arch::is_x86_feature_detected!("avx2"));
@@ -79,4 +79,23 @@ fn what_is_wrong_is_told_with_the_next_step() {
         assert_eq!(checks[name]["status"], "warn", "{}", checks[name]);
         assert!(checks[name]["next"].as_str().expect("a next step").len() > 10);
     }
+}
+
+#[test]
+fn kernels_run_on_the_level_that_is_named() {
+    let folder = folder();
+    let details = |name: &str| doctor(folder.path(), &[("TIMBURN_CPU", name)]).1.remove("processor").expect("a check");
+    let best = details("");
+    let levels = best["details"]["levels"].as_array().expect("a list").clone();
+    assert_eq!(best["details"]["kernels"], levels[levels.len() - 1]);
+    for level in &levels {
+        let check = details(level.as_str().expect("a name"));
+        assert_eq!(check["details"]["kernels"], *level);
+        let slower = *level != levels[levels.len() - 1];
+        assert_eq!(check["status"] == "warn" && check["found"].as_str().expect("text").contains("TIMBURN_CPU"), slower, "{check}");
+    }
+    let check = details("mmx");
+    assert_eq!((&check["status"], &check["details"]["kernels"]), (&"warn".into(), &best["details"]["kernels"]), "{check}");
+    assert!(check["found"].as_str().expect("text").contains("TIMBURN_CPU=mmx has no effect"), "{check}");
+    assert!(check["next"].as_str().expect("a next step").contains("portable"), "{check}");
 }

@@ -1,5 +1,7 @@
 //! Plain loops, compiled for the widest vectors the machine has.
 
+#![allow(clippy::disallowed_types, reason = "integer arithmetic: results do not depend on the vectors, and TIMBURN_CPU has no say")]
+
 use macerator::{AutoArch, Simd, WithSimd};
 
 /// Runs `work` where the compiler may use AVX2 or AVX-512, if the processor has them.

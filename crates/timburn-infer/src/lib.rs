@@ -18,6 +18,7 @@
 //! ```
 
 mod compiled;
+mod cpu;
 mod grad_cam;
 #[cfg(feature = "flex")]
 pub mod graph;
@@ -26,16 +27,8 @@ mod prediction;
 mod predictor;
 pub mod timing;
 
-/// Numbers (f32) in a vector of the kernels that run on this CPU: 16 with AVX-512, 8 with AVX2, 4 with SSE4.2 or NEON; 1 in a build without
-/// the backend `flex`, whose kernels they are.
-pub fn cpu_vector_lanes() -> usize {
-    #[cfg(feature = "flex")]
-    return timburn_kernels::infer::vector_lanes();
-    #[cfg(not(feature = "flex"))]
-    1
-}
-
 pub use compiled::Compiled;
+pub use cpu::CpuKernels;
 pub use grad_cam::{GradCam, HeatMap};
 #[cfg(feature = "flex")]
 pub use graph::{Graph, GraphOptions};

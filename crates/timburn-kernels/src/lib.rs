@@ -5,8 +5,9 @@
 //! backend and in every other precision they are compositions of Burn's operations. Either way they differentiate, with gradient
 //! checkpointing too, and mean the same.
 //!
-//! The kernels use the widest vectors the processor has (AVX-512, AVX2, SSE4.2, NEON, WebAssembly) and rayon's threads. What they
-//! compute depends on the shapes and on the vector width, never on the number of threads: a run can be repeated bit by bit.
+//! The kernels use the widest vectors the processor has (AVX-512, AVX2, SSE4.2, NEON, WebAssembly) or those that `TIMBURN_CPU` names,
+//! and rayon's threads. What they compute depends on the shapes and on the vector width, never on the number of threads: a run can be
+//! repeated bit by bit.
 
 mod activation;
 mod memory;
@@ -23,8 +24,16 @@ mod flex;
 #[cfg(feature = "flex")]
 #[allow(unsafe_code, reason = "kernels: disjoint parts of an output, vectors loaded from slices")]
 pub mod infer;
+#[cfg(feature = "flex")]
+#[allow(unsafe_code, reason = "runs kernels with the instructions that the processor was found to have")]
+mod level;
+#[cfg(feature = "flex")]
+#[allow(unsafe_code, reason = "a vector stored to an array")]
+pub mod profile;
 
 pub use activation::Activation;
+#[cfg(feature = "flex")]
+pub use level::{CPU_VARIABLE, CpuChoice, CpuLevel, cpu_choice};
 pub use memory::release_memory;
 pub use ops::{BatchNorm, BatchNormTrained, batch_norm, batch_norm_train, conv2d, max_pool_3x3_s2};
 pub use update::{AdamStep, SgdStep, adam_step, lerp, sgd_step};

@@ -52,6 +52,8 @@ pub mod optimizer;
 pub mod plots;
 pub mod precision;
 pub mod predictions;
+#[cfg(feature = "flex")]
+pub mod profile;
 pub mod recipe;
 pub mod report;
 pub mod run;

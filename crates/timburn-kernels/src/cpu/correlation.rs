@@ -5,13 +5,14 @@
 
 use std::ops::Range;
 
-use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
 use super::memory::Block;
 use super::tile::{Lanes, MAX_LANES, MAX_TILE, TileShape, lanes, many_registers, outer, splat};
 use super::window::{Reach, Run, Source, Window, runs};
+use crate::level::AutoArch;
 
 /// Depth of the products of one pass over a panel: what keeps a panel in the first-level cache.
 const DEPTH: usize = 192;

@@ -7,13 +7,14 @@
 
 use std::ops::Range;
 
-use macerator::{AutoArch, ReduceAdd, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{ReduceAdd, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
 use super::memory::Block;
 use super::tile::{MAX_LANES, copy_exact, lanes, many_registers, splat};
 use super::window::{Reach, Source, Window};
+use crate::level::AutoArch;
 
 /// Sums in flight: as many as hide the latency of a multiply-add.
 const SUMS: usize = 8;

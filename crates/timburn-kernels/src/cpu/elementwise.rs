@@ -3,9 +3,10 @@
 //! The arithmetic is written value by value and left to the compiler, which may not fuse a multiplication with an addition: every
 //! result has the bits of the composition of single operations.
 
-use macerator::{AutoArch, Simd, WithSimd};
+use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::level::AutoArch;
 use crate::{AdamStep, SgdStep};
 
 /// Values of a task: enough to be worth one, few enough that the tasks of a layer's weights share the work evenly.

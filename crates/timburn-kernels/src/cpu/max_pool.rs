@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
-use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
 use super::memory::Block;
 use super::tile::{MAX_LANES, copy_exact, lanes, splat};
 use super::window::pick;
+use crate::level::AutoArch;
 
 /// Planes and their height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,13 +3,14 @@
 //! A channel is the work of one thread, image after image: results do not depend on the number of threads. While a channel's values
 //! are in the cache they are read several times and leave once.
 
-use macerator::{AutoArch, Simd, WithSimd};
+use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Shared};
 use super::memory::Block;
 use super::sweep::{self, Affine, apply};
 use crate::Activation;
+use crate::level::AutoArch;
 
 /// Sizes of a tensor `[images, channels, area]`.
 #[derive(Debug, Clone, Copy)]

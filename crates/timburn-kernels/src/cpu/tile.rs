@@ -56,7 +56,7 @@ impl TileShape {
                 TileShape { rows: if many_registers::<S>() { 8 } else { 4 }, lanes: lanes::<S>() }
             }
         }
-        macerator::AutoArch::new().dispatch(Ask)
+        crate::level::AutoArch::new().dispatch(Ask)
     }
 
     /// Columns of a full tile.

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
@@ -13,6 +13,7 @@ use super::memory::Block;
 use super::tile::{Lanes, MAX_LANES, VECTORS, copy_exact, lanes, many_registers, outer};
 use super::transpose::transpose;
 use super::window::{Reach, Source, Window, runs};
+use crate::level::AutoArch;
 
 /// Positions of one block: what keeps a panel of it in the first-level cache.
 const POSITIONS: usize = 192;

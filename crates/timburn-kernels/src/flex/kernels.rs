@@ -10,6 +10,7 @@ use crate::cpu::conv::{self, ConvShape};
 use crate::cpu::max_pool::{self, PoolShape};
 use crate::cpu::memory::Block;
 use crate::cpu::norm::{Backward, Norm, NormShape};
+use crate::profile::{ConvPass, Work, tell};
 
 impl Kernels for Flex {
     fn kernel_conv(x: FlexTensor, weight: FlexTensor, shape: ConvShape) -> FlexTensor {
@@ -72,26 +73,40 @@ fn tensor(values: impl Into<Block>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::new(super::bytes::bytes(values.into()), Layout::contiguous(shape.into()), DType::F32)
 }
 
+/// What a pass of a convolution computes, for who listens: all three have the same products.
+fn conv_work(shape: &ConvShape, pass: ConvPass) -> (Work, usize, usize) {
+    let ConvShape { inputs, outputs, kernel, stride, groups, .. } = *shape;
+    let weights = outputs * (inputs / groups) * kernel[0] * kernel[1];
+    let work = Work::Convolution { pass, inputs, outputs, kernel, stride, groups };
+    if pass == ConvPass::BiasGradient {
+        return (work, 0, shape.output_len());
+    }
+    (work, 2 * shape.images * shape.result[0] * shape.result[1] * weights, shape.input_len() + shape.output_len() + weights)
+}
+
 fn conv_forward(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>, shape: &ConvShape) -> FlexTensor {
     let (x, weight, bias) = (Values::new(x), Values::new(weight), bias.map(Values::new));
-    let output = conv::forward(shape, x.slice(), weight.slice(), bias.as_ref().map(Values::slice));
+    let forward = || conv::forward(shape, x.slice(), weight.slice(), bias.as_ref().map(Values::slice));
+    let output = tell(|| conv_work(shape, ConvPass::Forward), forward);
     tensor(output, [shape.images, shape.outputs, shape.result[0], shape.result[1]])
 }
 
 pub(super) fn conv_input_gradient(slope: &FlexTensor, weight: &FlexTensor, shape: &ConvShape) -> FlexTensor {
     let (slope, weight) = (Values::new(slope), Values::new(weight));
-    let gradient = conv::input_gradient(shape, slope.slice(), weight.slice());
+    let gradient = tell(|| conv_work(shape, ConvPass::InputGradient), || conv::input_gradient(shape, slope.slice(), weight.slice()));
     tensor(gradient, [shape.images, shape.inputs, shape.size[0], shape.size[1]])
 }
 
 pub(super) fn conv_weight_gradient(x: &FlexTensor, slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
     let (x, slope) = (Values::new(x), Values::new(slope));
-    let gradient = conv::weight_gradient(shape, x.slice(), slope.slice());
+    let gradient = tell(|| conv_work(shape, ConvPass::WeightGradient), || conv::weight_gradient(shape, x.slice(), slope.slice()));
     tensor(gradient, [shape.outputs, shape.inputs / shape.groups, shape.kernel[0], shape.kernel[1]])
 }
 
 pub(super) fn conv_bias_gradient(slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
-    tensor(conv::bias_gradient(shape, Values::new(slope).slice()), [shape.outputs])
+    let slope = Values::new(slope);
+    let gradient = tell(|| conv_work(shape, ConvPass::BiasGradient), || conv::bias_gradient(shape, slope.slice()));
+    tensor(gradient, [shape.outputs])
 }
 
 /// The maxima, which pixel each is, and the shape of it all.
@@ -99,14 +114,17 @@ pub(super) fn max_pool(x: &FlexTensor) -> (FlexTensor, Vec<u8>, [usize; 4]) {
     let dims = x.layout().shape();
     let dims = [dims[0], dims[1], dims[2], dims[3]];
     let shape = PoolShape { planes: dims[0] * dims[1], size: [dims[2], dims[3]] };
-    let (output, chosen) = max_pool::forward(&shape, Values::new(x).slice());
-    let [height, width] = shape.result();
+    let ([height, width], values) = (shape.result(), Values::new(x));
+    let work = || (Work::MaxPool { backward: false }, 0, shape.planes * (dims[2] * dims[3] + height * width));
+    let (output, chosen) = tell(work, || max_pool::forward(&shape, values.slice()));
     (tensor(output, [dims[0], dims[1], height, width]), chosen, dims)
 }
 
 pub(super) fn max_pool_gradient(slope: &FlexTensor, chosen: &[u8], dims: [usize; 4]) -> FlexTensor {
     let shape = PoolShape { planes: dims[0] * dims[1], size: [dims[2], dims[3]] };
-    tensor(max_pool::backward(&shape, Values::new(slope).slice(), chosen), dims)
+    let ([height, width], slope) = (shape.result(), Values::new(slope));
+    let work = || (Work::MaxPool { backward: true }, 0, shape.planes * (dims[2] * dims[3] + height * width));
+    tensor(tell(work, || max_pool::backward(&shape, slope.slice(), chosen)), dims)
 }
 
 fn norm_shape(x: &FlexTensor) -> NormShape {
@@ -125,7 +143,9 @@ fn norm_train(
     let (values, gamma, beta, residual) = (Values::new(x), Values::new(gamma), Values::new(beta), residual.map(Values::new));
     let After { epsilon, activation } = after;
     let norm = Norm { shape, gamma: gamma.slice(), beta: beta.slice(), epsilon, activation };
-    let trained = norm.train(values.slice(), residual.as_ref().map(Values::slice));
+    let residual = residual.as_ref().map(Values::slice);
+    let work = || (Work::Norm { backward: false }, 0, x.layout().num_elements() * (2 + usize::from(residual.is_some())));
+    let trained = tell(work, || norm.train(values.slice(), residual));
     let statistic = |values| tensor(values, [shape.channels]);
     (tensor(trained.output, x.layout().shape().clone()), statistic(trained.mean), statistic(trained.variance))
 }
@@ -138,15 +158,16 @@ fn norm_fixed(x: FlexTensor, parameters: [&FlexTensor; 4], residual: Option<&Fle
     let norm = Norm { shape, gamma: gamma.slice(), beta: beta.slice(), epsilon, activation };
     let residual = residual.as_ref().map(Values::slice);
     let mut x = owned(x);
+    let work = || (Work::Norm { backward: false }, 0, dims.num_elements() * (2 + usize::from(residual.is_some())));
     if let Some(values) = x.try_storage_mut::<f32>() {
         // SAFETY: the whole buffer, borrowed mutably.
-        unsafe { norm.fixed(None, residual, mean.slice(), variance.slice(), Shared::from_slice(values)) };
+        tell(work, || unsafe { norm.fixed(None, residual, mean.slice(), variance.slice(), Shared::from_slice(values)) });
         return x;
     }
     let mut output = Output::new(dims.num_elements());
     // SAFETY: as many values as `x` has; all are written.
     let output = unsafe {
-        norm.fixed(Some(x.storage()), residual, mean.slice(), variance.slice(), output.pointer());
+        tell(work, || norm.fixed(Some(x.storage()), residual, mean.slice(), variance.slice(), output.pointer()));
         output.finish()
     };
     tensor(output, dims)
@@ -198,8 +219,10 @@ pub(super) fn norm_backward(state: &NormState<'_>, slope: FlexTensor) -> NormGra
     // In place where nobody else holds the gradient, else in a copy.
     let gradients = {
         let values = slope.storage_mut::<f32>();
+        let times = if residual.is_some() { 5 } else { 3 };
+        let work = || (Work::Norm { backward: true }, 0, dims.num_elements() * times);
         // SAFETY: whole buffers of the shape's length, borrowed mutably.
-        unsafe { backward.run(Shared::from_slice(values), residual.as_mut().map(Output::pointer)) }
+        tell(work, || unsafe { backward.run(Shared::from_slice(values), residual.as_mut().map(Output::pointer)) })
     };
     // SAFETY: the backward pass has written all of it.
     let residual = residual.map(|residual| tensor(unsafe { residual.finish() }, dims));

@@ -7,6 +7,7 @@ use burn_flex::FlexTensor;
 
 use super::kernels::{Values, owned};
 use crate::cpu::elementwise;
+use crate::profile::{Work, tell};
 use crate::{AdamStep, SgdStep};
 
 /// As [`Kernels`](super::Kernels), for tensors without autodiff.
@@ -29,17 +30,24 @@ pub(crate) trait Updates: Backend {
     fn update_lerp(start: FloatTensor<Self>, end: FloatTensor<Self>, weight: f64) -> FloatTensor<Self>;
 }
 
+/// For who listens: each of `len` values is read and written `times` times in all.
+fn work(len: usize, times: usize) -> impl FnOnce() -> (Work, usize, usize) {
+    move || (Work::Update, 0, times * len)
+}
+
 // `storage_mut` copies what somebody else holds too: in place is what happens to all others.
 impl Updates for Flex {
     fn update_sgd(param: FlexTensor, gradient: FlexTensor, step: SgdStep) -> FlexTensor {
         let mut param = owned(param);
-        elementwise::sgd(param.storage_mut(), Values::new(&gradient).slice(), step);
+        let (values, gradient): (&mut [f32], _) = (param.storage_mut(), Values::new(&gradient));
+        tell(work(values.len(), 3), || elementwise::sgd(values, gradient.slice(), step));
         param
     }
 
     fn update_sgd_momentum(param: FlexTensor, gradient: FlexTensor, buffer: FlexTensor, step: SgdStep) -> (FlexTensor, FlexTensor) {
         let [mut param, mut buffer] = [param, buffer].map(owned);
-        elementwise::sgd_momentum(param.storage_mut(), Values::new(&gradient).slice(), buffer.storage_mut(), step);
+        let (values, gradient): (&mut [f32], _) = (param.storage_mut(), Values::new(&gradient));
+        tell(work(values.len(), 5), || elementwise::sgd_momentum(values, gradient.slice(), buffer.storage_mut(), step));
         (param, buffer)
     }
 
@@ -52,13 +60,15 @@ impl Updates for Flex {
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let [mut param, mut mean, mut square] = [param, mean, square].map(owned);
         let moments = [mean.storage_mut(), square.storage_mut()];
-        elementwise::adam(param.storage_mut(), Values::new(&gradient).slice(), moments, step);
+        let (values, gradient): (&mut [f32], _) = (param.storage_mut(), Values::new(&gradient));
+        tell(work(values.len(), 7), || elementwise::adam(values, gradient.slice(), moments, step));
         (param, mean, square)
     }
 
     fn update_lerp(start: FlexTensor, end: FlexTensor, weight: f64) -> FlexTensor {
         let mut start = owned(start);
-        elementwise::lerp(start.storage_mut(), Values::new(&end).slice(), weight);
+        let (values, end): (&mut [f32], _) = (start.storage_mut(), Values::new(&end));
+        tell(work(values.len(), 3), || elementwise::lerp(values, end.slice(), weight));
         start
     }
 }

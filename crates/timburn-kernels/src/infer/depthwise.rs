@@ -5,7 +5,7 @@
     reason = "whatever the compiler does not inline is compiled without the vector instructions"
 )]
 
-use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned};
+use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned};
 use rayon::prelude::*;
 
 use super::Element;
@@ -16,6 +16,7 @@ use super::tile::activate;
 use super::vector_lanes;
 use crate::Activation;
 use crate::cpu::tile::{lanes, many_registers};
+use crate::level::AutoArch;
 
 /// Fewest multiplications of a task.
 const GRAIN: usize = 1 << 18;

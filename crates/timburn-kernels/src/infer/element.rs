@@ -1,13 +1,14 @@
 //! How activations and weights are stored: as f32, or as bf16 whose products are summed in f32.
 
 use half::bf16;
-use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Simd, WithSimd, vload_unaligned, vstore_unaligned};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
 use super::tile::{self, Run};
 use super::tile_bf16;
 use crate::cpu::tile::{Lanes, MAX_LANES, lanes};
+use crate::level::AutoArch;
 
 /// A type that activations and weights are stored as: `f32` or [`bf16`].
 #[allow(private_bounds, reason = "nobody else can add a type")]

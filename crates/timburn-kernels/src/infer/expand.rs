@@ -10,7 +10,7 @@ use super::map::{Border, Map, Part};
 use super::{Element, View, ViewMut, vector_lanes};
 use crate::Activation;
 use crate::cpu::buffer::Scratch;
-use macerator::AutoArch;
+use crate::level::AutoArch;
 
 /// Bytes of what is between, for one or two blocks: a part of a core's second-level cache.
 const BETWEEN: usize = 256 << 10;

@@ -5,7 +5,7 @@
     reason = "whatever the compiler does not inline is compiled without the vector instructions"
 )]
 
-use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vstore_unaligned};
+use macerator::{Simd, VMulAdd, WithSimd, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::Shared;
@@ -15,6 +15,7 @@ use super::map::Map;
 use super::tile::activate;
 use super::{Element, View, ViewMut, vector_lanes};
 use crate::cpu::tile::{Lanes, lanes, splat};
+use crate::level::AutoArch;
 
 /// Fewest values of a task.
 const GRAIN: usize = 1 << 15;

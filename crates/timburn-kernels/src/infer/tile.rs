@@ -3,10 +3,11 @@
 //! Loops are over indices here, without closures: whatever the compiler does not inline is compiled without the vector instructions.
 #![allow(clippy::needless_range_loop, clippy::assign_op_pattern, reason = "see above")]
 
-use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 
 use crate::Activation;
 use crate::cpu::tile::{Lanes, lanes, many_registers, splat};
+use crate::level::AutoArch;
 
 /// Most pixels of a tile, where there are 32 registers and where there are 16.
 pub(super) const MOST: usize = 14;

@@ -37,7 +37,7 @@ mod x86 {
     /// Whether this machine has the instructions.
     pub(crate) fn supported() -> bool {
         let has = is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl");
-        has && vector_lanes() == LANES
+        has && vector_lanes() == LANES && crate::level::extensions()
     }
 
     /// `O` is f32 or bf16.

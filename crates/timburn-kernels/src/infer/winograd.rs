@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned};
+use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::Shared;
@@ -22,6 +22,7 @@ use super::tile::activate;
 use super::{Element, vector_lanes};
 use crate::cpu::buffer::Scratch;
 use crate::cpu::tile::{Lanes, lanes, splat};
+use crate::level::AutoArch;
 
 /// Fewest channels, on both sides: with fewer, the transforms cost more than the products save.
 const FEWEST: usize = 32;

@@ -25,6 +25,8 @@ use crate::output;
 
 /// Runs of which a layer's least time is told.
 const LAYER_RUNS: usize = 20;
+/// Training steps of which the fastest one's parts are told.
+const STEP_RUNS: usize = 5;
 
 /// Measure speed: predictions or training steps, on this machine, on every backend.
 ///
@@ -39,6 +41,7 @@ Examples:
   timburn bench --compare-backends                  which --device is the fastest here?
   timburn bench resnet50 --device cuda --device flex --batch 1,64,256 -o results
   timburn bench resnet50 --batch 1 --layers=time    where the time goes, slowest layer first
+  timburn bench resnet50 --train --layers           a training step, by class of work
 
 Ctrl-C stops and shows what was measured so far (exit code 130).")]
 pub(crate) struct Bench {
@@ -69,8 +72,8 @@ pub(crate) struct Bench {
     /// Burn's modules on the CPU too, instead of the inference graph
     #[arg(long)]
     modules: bool,
-    /// The time of each layer of the inference graph, in their order or the slowest first
-    #[arg(long, value_name = "ORDER", num_args = 0..=1, require_equals = true, default_missing_value = "order", conflicts_with_all = ["train", "modules"])]
+    /// The time of each layer of the inference graph, or of each class of work in a training step; in their order or the slowest first
+    #[arg(long, value_name = "ORDER", num_args = 0..=1, require_equals = true, default_missing_value = "order", conflicts_with = "modules")]
     layers: Option<LayerOrder>,
     /// Threads of the CPU [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -211,8 +214,9 @@ impl Bench {
             Message::Times { milliseconds, peak_memory } => (Timing::new(milliseconds), peak_memory),
             other => return Err(strange(other)),
         };
-        let layers = match self.layers.map(|_| child.ask(&format!("layers {LAYER_RUNS}"))).transpose()? {
-            Some(Message::Layers { layers }) => Some(layers),
+        let runs = if self.train { STEP_RUNS } else { LAYER_RUNS };
+        let layers = match self.layers.map(|_| child.ask(&format!("layers {runs}"))).transpose()? {
+            Some(Message::Layers(layers)) => Some(layers),
             _ => None,
         };
         Ok(Measured::new(ready, &timing, cell.batch, peak_memory, layers))

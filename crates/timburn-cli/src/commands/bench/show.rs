@@ -10,7 +10,7 @@ use timburn_train::plots::BarChart;
 use timburn_train::run::Environment;
 
 use super::cell::{Cell, precision};
-use super::turns::{Layer, Ready};
+use super::turns::{Layer, Layers, Ready};
 use crate::output;
 
 /// A cell and what became of it.
@@ -37,12 +37,12 @@ pub(super) struct Measured {
     images_per_second: f64,
     /// Bytes of main memory, the device's own not among them.
     peak_memory: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    layers: Option<Vec<Layer>>,
+    #[serde(flatten)]
+    layers: Option<Layers>,
 }
 
 impl Measured {
-    pub(super) fn new(ready: Ready, timing: &Timing, batch: usize, peak_memory: Option<u64>, layers: Option<Vec<Layer>>) -> Self {
+    pub(super) fn new(ready: Ready, timing: &Timing, batch: usize, peak_memory: Option<u64>, layers: Option<Layers>) -> Self {
         Self {
             ready,
             n: timing.runs(),
@@ -131,7 +131,9 @@ impl Results {
             write!(out, " {:7} {:>5} {:>9} {spread:>19}", found.ready.way, found.n, short(found.median_ms))?;
             writeln!(out, " {:>9} {:>6} s {peak:>7}", short(found.images_per_second), short(found.ready.warm_up_ms / 1e3))?;
             match &found.layers {
-                Some(layers) if layers.is_empty() => writeln!(out, "  no layers: only the inference graph tells them, on the CPU in f32"),
+                Some(found) if found.layers.is_empty() => {
+                    writeln!(out, "  no layers: only the kernels of the CPU tell them, in f32 and bf16")
+                }
                 Some(layers) => table(out, layers, slowest_first),
                 None => Ok(()),
             }
@@ -191,24 +193,35 @@ impl Results {
     }
 }
 
-/// Where a run's time goes.
-fn table(out: &mut dyn Write, layers: &[Layer], slowest_first: bool) -> io::Result<()> {
+/// Where a run's time goes. Of a training step, whose machine's peak is known, also how near to it a class of work comes.
+fn table(out: &mut dyn Write, Layers { layers, peak_gflops }: &Layers, slowest_first: bool) -> io::Result<()> {
     let mut rows: Vec<&Layer> = layers.iter().collect();
     if slowest_first {
         rows.sort_by(|a, b| b.milliseconds.total_cmp(&a.milliseconds));
     }
-    let rate = |operations: usize, milliseconds: f64| match operations {
-        0 => "-".to_owned(),
-        operations => format!("{:.0}", operations as f64 / milliseconds.max(1e-9) / 1e6),
+    let per_second = |amount: u64, milliseconds: f64| (amount > 0).then(|| amount as f64 / milliseconds.max(1e-9) / 1e6);
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
+    let rates = |operations: u64, bytes: Option<u64>, milliseconds: f64| {
+        let rate = per_second(operations, milliseconds);
+        let Some(peak) = peak_gflops else { return format!("{:>8}", number(rate)) };
+        let share = rate.map_or_else(|| "-  ".to_owned(), |rate| format!("{:.0} %", 100.0 * rate / peak));
+        format!("{:>8} {share:>7} {:>6}", number(rate), number(bytes.and_then(|bytes| per_second(bytes, milliseconds))))
     };
     let total: f64 = layers.iter().map(|layer| layer.milliseconds).sum();
-    writeln!(out, "  {:>9} {:>7} {:>8}  layer, least of {} runs", "ms", "share", "GFLOP/s", super::LAYER_RUNS)?;
+    let (columns, what) = match peak_gflops {
+        None => (format!("{:>8}", "GFLOP/s"), format!("layer, least of {} runs", super::LAYER_RUNS)),
+        Some(peak) => (
+            format!("{:>8} {:>7} {:>6}", "GFLOP/s", "of peak", "GB/s"),
+            format!("part of the fastest of {} steps; peak, measured: {peak:.0} GFLOP/s in f32", super::STEP_RUNS),
+        ),
+    };
+    writeln!(out, "  {:>9} {:>7} {columns}  {what}", "ms", "share")?;
     for layer in rows {
-        let (time, rate) = (layer.milliseconds, rate(layer.operations, layer.milliseconds));
-        writeln!(out, "  {time:>9.3} {:>5.1} % {rate:>8}  {}", 100.0 * time / total, layer.name)?;
+        let (time, rates) = (layer.milliseconds, rates(layer.operations, layer.bytes, layer.milliseconds));
+        writeln!(out, "  {time:>9.3} {:>5.1} % {rates}  {}", 100.0 * time / total, layer.name)?;
     }
     let operations = layers.iter().map(|layer| layer.operations).sum();
-    writeln!(out, "  {total:>9.3} {:>5.1} % {:>8}  all", 100.0, rate(operations, total))
+    writeln!(out, "  {total:>9.3} {:>5.1} % {}  all", 100.0, rates(operations, None, total))
 }
 
 /// Three digits that count.
@@ -301,14 +314,17 @@ mod tests {
 
     #[test]
     fn the_table_adds_up() {
-        let layer = |name: &str, milliseconds, operations| Layer { name: name.into(), milliseconds, operations };
-        let mut out = Vec::new();
-        table(&mut out, &[layer("first", 1.0, 2_000_000), layer("pool", 3.0, 0)], true).expect("writes");
-        let text = String::from_utf8(out).expect("UTF-8");
-        let lines: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(
-            lines,
-            [vec!["3.000", "75.0", "%", "-", "pool"], vec!["1.000", "25.0", "%", "2", "first"], vec!["4.000", "100.0", "%", "0", "all"]]
-        );
+        let layer = |name: &str, milliseconds, operations, bytes| Layer { name: name.into(), milliseconds, operations, bytes };
+        let lines = |layers: &Layers| {
+            let mut out = Vec::new();
+            table(&mut out, layers, true).expect("writes");
+            let text = String::from_utf8(out).expect("UTF-8");
+            text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        let mut layers = Layers { layers: vec![layer("first", 1.0, 2_000_000, None), layer("pool", 3.0, 0, None)], peak_gflops: None };
+        assert_eq!(lines(&layers), ["3.000 75.0 % - pool", "1.000 25.0 % 2 first", "4.000 100.0 % 0 all"]);
+        layers.peak_gflops = Some(4.0);
+        layers.layers[1].bytes = Some(9_000_000);
+        assert_eq!(lines(&layers), ["3.000 75.0 % - - 3 pool", "1.000 25.0 % 2 50 % - first", "4.000 100.0 % 0 12 % - all"]);
     }
 }

@@ -28,7 +28,7 @@ pub(super) enum Message {
     Ready(Ready),
     Failed { error: String, exit_code: u8 },
     Times { milliseconds: Vec<f64>, peak_memory: Option<u64> },
-    Layers { layers: Vec<Layer> },
+    Layers(Layers),
 }
 
 /// All is warm.
@@ -48,18 +48,31 @@ pub(super) struct Ready {
     pub(super) warm_up_runs: usize,
 }
 
+/// Where a run's time goes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Layers {
+    /// The layers of a graph, or the classes of work of a training step.
+    pub(super) layers: Vec<Layer>,
+    /// Multiplications and additions (f32) a second that this machine's threads do at most, in units of 10⁹; of training steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) peak_gflops: Option<f64>,
+}
+
 /// Time of a layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Layer {
     pub(super) name: String,
     pub(super) milliseconds: f64,
     /// Multiplications and additions of its convolutions.
-    pub(super) operations: usize,
+    pub(super) operations: u64,
+    /// Bytes that have to be read and written at least; of training steps' classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bytes: Option<u64>,
 }
 
 impl Layer {
-    pub(super) fn new(name: String, time: Duration, operations: usize) -> Self {
-        Self { name, milliseconds: time.as_secs_f64() * 1e3, operations }
+    pub(super) fn new(name: String, time: Duration, operations: u64, bytes: Option<u64>) -> Self {
+        Self { name, milliseconds: time.as_secs_f64() * 1e3, operations, bytes }
     }
 }
 
@@ -95,7 +108,7 @@ fn speak(cell: &Cell) -> Result<()> {
                 let timing = Timing::measure(seconds.parse().unwrap_or(0.0), LEAST, || work.run(&device))?;
                 say(&Message::Times { milliseconds: timing.milliseconds().into(), peak_memory: peak_memory() })?;
             }
-            Some(("layers", runs)) => say(&Message::Layers { layers: work.layers(runs.parse().unwrap_or(1))? })?,
+            Some(("layers", runs)) => say(&Message::Layers(work.layers(runs.parse().unwrap_or(1))?))?,
             _ => {}
         }
     }

@@ -13,7 +13,9 @@ use timburn_train::recipe::OptimizerSection;
 use timburn_train::{Learner, Precision, Rates, Recipe, Targets};
 
 use super::cell::{Cell, Kind};
+#[cfg(feature = "flex")]
 use super::turns::Layer;
+use super::turns::Layers;
 
 /// Small enough that a network with random weights stays finite however often it steps.
 const RATES: Rates = Rates { lr: 1e-3, momentum: None };
@@ -97,22 +99,43 @@ impl Work {
         }
     }
 
-    /// The time of each layer, least of `runs`; none where no graph runs.
+    /// The time of each layer, least of `runs`, or of each class of work in the fastest of `runs` steps; none where neither a graph nor the
+    /// kernels run.
     ///
     /// # Errors
-    /// As the graph's profile.
-    pub(super) fn layers(&self, runs: usize) -> Result<Vec<Layer>> {
+    /// As the graph's profile and the learner's.
+    #[cfg(feature = "flex")]
+    pub(super) fn layers(&mut self, runs: usize) -> Result<Layers> {
         match self {
-            #[cfg(feature = "flex")]
             Self::Graph { graph, shape, .. } => {
                 let layers = graph.profile(*shape, runs)?.into_iter();
-                Ok(layers.map(|layer| Layer::new(layer.name, layer.time, layer.operations)).collect())
+                let layers = layers.map(|layer| Layer::new(layer.name, layer.time, layer.operations as u64, None)).collect();
+                Ok(Layers { layers, peak_gflops: None })
             }
-            Self::Modules { .. } | Self::Training { .. } => {
-                let _ = runs;
-                Ok(Vec::new())
+            Self::Modules { .. } => Ok(Layers::default()),
+            Self::Training { learner, images, targets, labels } => {
+                let mut fastest = None;
+                for _ in 0..runs.max(1) {
+                    let Some(current) = learner.take() else { break };
+                    let (next, parts) = current.profile(images.clone(), targets.clone(), labels.clone(), RATES)?;
+                    *learner = Some(Box::new(next));
+                    let time: std::time::Duration = parts.iter().map(|part| part.time).sum();
+                    if fastest.as_ref().is_none_or(|(least, _)| time < *least) {
+                        fastest = Some((time, parts));
+                    }
+                }
+                let parts = fastest.map(|(_, parts)| parts).unwrap_or_default();
+                let peak_gflops = (!parts.is_empty()).then(|| timburn_train::profile::peak() / 1e9);
+                let layer = |part: timburn_train::profile::PartTime| Layer::new(part.name, part.time, part.operations, Some(part.bytes));
+                Ok(Layers { layers: parts.into_iter().map(layer).collect(), peak_gflops })
             }
         }
+    }
+
+    /// None: this build has no kernels of its own.
+    #[cfg(not(feature = "flex"))]
+    pub(super) fn layers(&mut self, _runs: usize) -> Result<Layers> {
+        Ok(Layers::default())
     }
 }
 

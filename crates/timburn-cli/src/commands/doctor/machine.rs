@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::json;
+use timburn_infer::CpuKernels;
 use timburn_train::run::Environment;
 
 use super::Check;
@@ -21,19 +22,23 @@ fn processor(environment: &Environment) -> Check {
     let flags = flags();
     features
         .extend(["amx_tile", "amx_int8", "amx_bf16"].into_iter().filter(|flag| flags.iter().any(|found| found == flag)).map(str::to_owned));
-    let lanes = timburn_infer::cpu_vector_lanes();
-    let kernels = match (lanes, environment.architecture.as_str()) {
-        (16, _) => "AVX-512",
-        (8, _) => "AVX2",
-        (4, "aarch64") => "NEON",
-        (4, "x86_64") => "SSE4.2",
-        _ => "plain",
-    };
-    let found = format!("{name}, {} threads; {}; kernels: {kernels}, {lanes} × f32", environment.cores, features.join(" "));
-    let details = json!({
-        "name": environment.cpu, "threads": environment.cores, "features": features, "kernels": kernels, "vector_lanes": lanes,
-    });
-    if environment.architecture == "x86_64" && lanes < 8 {
+    let mut found = format!("{name}, {} threads; {}", environment.cores, features.join(" "));
+    let mut details = json!({ "name": environment.cpu, "threads": environment.cores, "features": features });
+    let Some(kernels) = CpuKernels::detect() else { return Check::ok("processor", found).with(details) };
+    found.push_str(&format!("; kernels: {}, {} × f32", kernels.level, kernels.lanes));
+    details["kernels"] = kernels.level.into();
+    details["vector_lanes"] = kernels.lanes.into();
+    details["levels"] = json!(kernels.available);
+    let best = kernels.available.last().copied().unwrap_or(kernels.level);
+    if let Some(refused) = &kernels.refused {
+        found.push_str(&format!("; TIMBURN_CPU={refused} has no effect"));
+        return Check::warn("processor", found, format!("unset it, or set it to one of {}", kernels.available.join(", "))).with(details);
+    }
+    if kernels.named && kernels.level != best {
+        found.push_str(&format!("; TIMBURN_CPU={} keeps them from {best}", kernels.level));
+        return Check::warn("processor", found, "unset it for full speed").with(details);
+    }
+    if environment.architecture == "x86_64" && kernels.lanes < 8 {
         let next = "expect a quarter of the speed; in a virtual machine, let it see the host's processor (AVX2)";
         return Check::warn("processor", found, next).with(details);
     }

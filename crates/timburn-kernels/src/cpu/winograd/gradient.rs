@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::super::buffer::{Output, Scratch, Shared};
@@ -18,6 +18,7 @@ use super::super::weight_gradient::total;
 use super::super::window::Source;
 use super::transform::{Gather, taps};
 use super::{OWN_TILES, Part, SHARED_TILES, TAPS};
+use crate::level::AutoArch;
 
 /// Most weights whose sums at all points stay in a core's cache: then each task has tiles of its own.
 const OWN_SUMS: usize = 64 * 64;
@@ -164,10 +165,10 @@ impl<const I: usize> WithSimd for Product<'_, I> {
     #[inline(always)]
     fn with_simd<S: Simd>(self) {
         // Rows of a tile are channels of one block.
-        if lanes::<S>() == 16 {
-            self.run::<S, 8>();
-        } else {
-            self.run::<S, 4>();
+        match lanes::<S>() {
+            16 => self.run::<S, 8>(),
+            2 => self.run::<S, 2>(),
+            _ => self.run::<S, 4>(),
         }
     }
 }

@@ -13,7 +13,6 @@ mod transform;
 
 use std::ops::Range;
 
-use macerator::AutoArch;
 use rayon::prelude::*;
 
 pub(super) use self::gradient::Gradient;
@@ -22,6 +21,7 @@ use self::transform::Gather;
 use super::buffer::{Output, Scratch, Shared};
 use super::tile::{MAX_LANES, TileShape};
 use super::window::Source;
+use crate::level::AutoArch;
 
 /// Most weights that are transformed once, before all else: then each task has tiles of its own. Of more, a task transforms the part that it
 /// needs, and all tasks work on the same tiles.

@@ -5,13 +5,14 @@
 
 use std::ops::Range;
 
-use macerator::{AutoArch, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 
 use super::super::buffer::Scratch;
 use super::super::tile::{MAX_LANES, lanes, many_registers, splat};
 use super::super::transpose::transpose;
 use super::transform::{kernel, output, planar};
 use super::{Part, Plan, TAPS, segments};
+use crate::level::AutoArch;
 
 /// Transforms a group's weights for a chunk of input channels: `[points][chunk][vectors][lanes]`.
 pub(super) struct Pack<'a, const O: usize, const I: usize> {
