@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use macerator::{AutoArch, Simd, WithSimd};
+use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::buffer::{Output, Scratch, Shared};
@@ -13,6 +13,7 @@ use super::super::memory::Block;
 use super::super::tile::{MAX_LANES, TileShape, VECTORS, copy_over, lanes};
 use super::super::transpose::transpose;
 use super::places::Places;
+use crate::level::AutoArch;
 
 /// Columns of a product, in panels of one to three vectors.
 #[derive(Clone, Copy)]

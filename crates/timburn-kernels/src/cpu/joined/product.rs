@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::super::buffer::{Scratch, Shared};
@@ -15,6 +15,7 @@ use super::super::transpose::transpose;
 use super::super::window::runs;
 use super::factor::{Panels, group};
 use super::places::Places;
+use crate::level::AutoArch;
 
 /// Depth of the products of one pass: what keeps a panel in the first-level cache.
 const DEPTH: usize = 192;
