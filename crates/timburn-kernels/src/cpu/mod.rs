@@ -4,6 +4,7 @@ pub(crate) mod buffer;
 pub(crate) mod conv;
 mod correlation;
 mod depthwise;
+pub(crate) mod element;
 pub(crate) mod elementwise;
 pub(crate) mod max_pool;
 pub(crate) mod memory;

@@ -65,7 +65,7 @@ impl Reach {
 
 /// `target[i] = source[i · stride]`.
 #[inline(always)]
-pub(super) fn pick(target: &mut [f32], source: &[f32], stride: usize) {
+pub(super) fn pick<T: Copy>(target: &mut [T], source: &[T], stride: usize) {
     if target.is_empty() {
         return;
     }

@@ -1,0 +1,179 @@
+//! How tensors are stored: as f32, or as bf16 that is computed in f32 and rounded when it is stored.
+
+use half::bf16;
+use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
+use rayon::prelude::*;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+use super::buffer::Output;
+use super::memory::Block;
+use super::tile::{Lanes, MAX_LANES, lanes};
+
+/// A type of stored values: `f32` or [`bf16`]. All bytes are values, zero bytes are zero; none is larger than an f32.
+pub(crate) trait Element: Copy + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static {
+    /// Rounded to the nearest value, ties to even.
+    fn from_f32(value: f32) -> Self;
+
+    /// Exact.
+    fn to_f32(self) -> f32;
+
+    /// A vector of values.
+    ///
+    /// # Safety
+    /// They are there.
+    unsafe fn load<S: Simd>(at: *const Self) -> Lanes<S>;
+
+    /// Rounds as [`from_f32`](Self::from_f32).
+    ///
+    /// # Safety
+    /// There is room for them.
+    unsafe fn store<S: Simd>(at: *mut Self, values: Lanes<S>);
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(at: *const Self) -> Lanes<S> {
+        // SAFETY: as the caller promises.
+        unsafe { vload_unaligned(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(at: *mut Self, values: Lanes<S>) {
+        // SAFETY: as the caller promises.
+        unsafe { vstore_unaligned(at, values) }
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        let bits = value.to_bits();
+        let rounded = if value.is_nan() { bits | 0x40_0000 } else { bits + 0x7fff + (bits >> 16 & 1) };
+        Self::from_bits((rounded >> 16) as u16)
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(at: *const Self) -> Lanes<S> {
+        // SAFETY: as the caller promises; vectors of 16 lanes are AVX-512's, whose instructions the caller is compiled for.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if lanes::<S>() == 16 {
+                let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast())));
+                return S::typed(std::mem::transmute_copy(&wide));
+            }
+            let mut values = [0f32; MAX_LANES];
+            for (lane, value) in values.iter_mut().enumerate().take(lanes::<S>()) {
+                *value = Element::to_f32(at.add(lane).read());
+            }
+            vload_unaligned(values.as_ptr())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(at: *mut Self, values: Lanes<S>) {
+        // SAFETY: as above.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if lanes::<S>() == 16 {
+                // The instruction that rounds belongs to AVX512-BF16, which the caller is not compiled for.
+                let bits: __m512i = std::mem::transmute_copy(&*values);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                let value = _mm512_castsi512_ps(bits);
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
+                let rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000));
+                _mm256_storeu_si256(at.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
+                return;
+            }
+            let mut wide = [0f32; MAX_LANES];
+            vstore_unaligned(wide.as_mut_ptr(), values);
+            for (lane, &value) in wide.iter().enumerate().take(lanes::<S>()) {
+                at.add(lane).write(Element::from_f32(value));
+            }
+        }
+    }
+}
+
+/// Scratch as values of any type, of any content.
+pub(crate) fn cast<T: Element>(scratch: &mut [f32]) -> &mut [T] {
+    const { assert!(size_of::<T>() <= size_of::<f32>() && align_of::<T>() <= align_of::<f32>()) };
+    let len = size_of_val(scratch) / size_of::<T>();
+    // SAFETY: the same memory, borrowed for as long; all bytes are values of both types.
+    unsafe { std::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), len) }
+}
+
+/// The values in another type, by all threads.
+pub(crate) fn converted<T: Element, U: Element>(values: &[T]) -> Block<U> {
+    const CHUNK: usize = 1 << 15;
+    let mut output = Output::new(values.len());
+    let pointer = output.pointer();
+    values.par_chunks(CHUNK).enumerate().for_each(|(index, values)| {
+        // SAFETY: this chunk of the output.
+        let to = unsafe { pointer.at(index * CHUNK) };
+        AutoArch::new().dispatch(Convert { values, to });
+    });
+    // SAFETY: every chunk was written.
+    unsafe { output.finish() }
+}
+
+/// Writes values to room for as many, the maker's to write.
+pub(super) struct Convert<'a, T, U> {
+    pub(super) values: &'a [T],
+    pub(super) to: *mut U,
+}
+
+impl<T: Element, U: Element> WithSimd for Convert<'_, T, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) {
+        let (from, len) = (self.values.as_ptr(), self.values.len());
+        let mut at = 0;
+        // SAFETY: within the length of both.
+        unsafe {
+            while at + lanes::<S>() <= len {
+                U::store::<S>(self.to.add(at), T::load::<S>(from.add(at)));
+                at += lanes::<S>();
+            }
+            while at < len {
+                self.to.add(at).write(U::from_f32(from.add(at).read().to_f32()));
+                at += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_round_as_the_library_does() {
+        let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN_POSITIVE, 1e-40, 1.0 + 1.0 / 256.0];
+        let bits = (0..4096u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)));
+        let values: Vec<f32> = special.into_iter().chain(bits).chain([f32::from_bits(0x7f80_0001), f32::from_bits(0x3f80_8000)]).collect();
+        let rounded: Block<bf16> = converted(&values);
+        for (&value, &found) in values.iter().zip(rounded.iter()) {
+            assert_eq!(found.to_bits(), bf16::from_f32(value).to_bits(), "{value:e}");
+            assert_eq!(<bf16 as Element>::from_f32(value).to_bits(), found.to_bits(), "{value:e}");
+        }
+        let back: Block<f32> = converted(&rounded);
+        assert!(back.iter().zip(rounded.iter()).all(|(back, value)| back.to_bits() == value.to_f32().to_bits()));
+    }
+}
