@@ -2,15 +2,106 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use super::buffer::{Output, Shared};
-use super::correlation::{Correlation, PackedWeights, WeightLayout};
+use super::correlation::{Correlation, PackedWeights, WeightLayout, Weights};
 use super::depthwise::{self, Depthwise};
+use super::element::Element;
 use super::memory::Block;
+use super::operand::{Tile, pairs};
 use super::weight_gradient::WeightGradient;
 use super::window::{Reach, Source, pick};
 use super::winograd::{self, Gradient, Winograd};
+
+/// A type of tensors that are convolved.
+pub(crate) trait Convolved: Element {
+    /// The tiles in which [`winograd`] computes the output and the input's gradient, where it does.
+    fn winograd(shape: &ConvShape) -> [Option<usize>; 2];
+
+    /// A [`Correlation`] with weights to pack.
+    ///
+    /// # Safety
+    /// Those of [`Correlation::run`].
+    unsafe fn correlate(
+        source: Source<'_, Self>,
+        images: usize,
+        reach: &Reach,
+        weights: &Weights<'_>,
+        bias: Option<&[f32]>,
+        target: Shared<Self>,
+    );
+
+    /// Runs a weight gradient.
+    fn multiply(gradient: &WeightGradient<'_, Self>) -> Block;
+}
+
+/// # Safety
+/// Those of [`Correlation::run`].
+unsafe fn correlate<T: Element, P: Tile<T>>(
+    source: Source<'_, T>,
+    images: usize,
+    reach: &Reach,
+    weights: &Weights<'_>,
+    bias: Option<&[f32]>,
+    target: Shared<T>,
+) {
+    let (weights, groups) = (&PackedWeights::<P>::new(weights), weights.sizes[0]);
+    // SAFETY: as the caller promises.
+    unsafe { Correlation { source, images, groups, reach, weights, bias, target }.run() };
+}
+
+impl Convolved for f32 {
+    fn winograd(shape: &ConvShape) -> [Option<usize>; 2] {
+        shape.winograd()
+    }
+
+    unsafe fn correlate(
+        source: Source<'_, Self>,
+        images: usize,
+        reach: &Reach,
+        weights: &Weights<'_>,
+        bias: Option<&[f32]>,
+        target: Shared<Self>,
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe { correlate::<Self, Self>(source, images, reach, weights, bias, target) };
+    }
+
+    fn multiply(gradient: &WeightGradient<'_, Self>) -> Block {
+        gradient.run::<Self>()
+    }
+}
+
+impl Convolved for bf16 {
+    /// In f32: four times fewer products outweigh that pairs are multiplied twice as fast.
+    fn winograd(shape: &ConvShape) -> [Option<usize>; 2] {
+        shape.winograd()
+    }
+
+    unsafe fn correlate(
+        source: Source<'_, Self>,
+        images: usize,
+        reach: &Reach,
+        weights: &Weights<'_>,
+        bias: Option<&[f32]>,
+        target: Shared<Self>,
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if pairs() {
+                correlate::<Self, Self>(source, images, reach, weights, bias, target);
+            } else {
+                correlate::<Self, f32>(source, images, reach, weights, bias, target);
+            }
+        }
+    }
+
+    fn multiply(gradient: &WeightGradient<'_, Self>) -> Block {
+        if pairs() { gradient.run::<Self>() } else { gradient.run::<f32>() }
+    }
+}
 
 /// Sizes of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +157,11 @@ impl ConvShape {
         self.images * self.outputs * self.result[0] * self.result[1]
     }
 
-    fn input<'a>(&self, values: &'a [f32]) -> Source<'a> {
+    fn input<'a, T>(&self, values: &'a [T]) -> Source<'a, T> {
         Source { values, channels: self.inputs, height: self.size[0], width: self.size[1] }
     }
 
-    fn output<'a>(&self, values: &'a [f32]) -> Source<'a> {
+    fn output<'a, T>(&self, values: &'a [T]) -> Source<'a, T> {
         Source { values, channels: self.outputs, height: self.result[0], width: self.result[1] }
     }
 
@@ -144,7 +235,7 @@ fn on_seen_pixels(shape: &ConvShape) -> Option<ConvShape> {
 }
 
 /// The pixels that a pointwise convolution sees.
-fn seen_pixels(shape: &ConvShape, input: &[f32]) -> Block {
+fn seen_pixels<T: Element>(shape: &ConvShape, input: &[T]) -> Block<T> {
     let [height, width] = shape.result;
     let mut seen = Output::new(shape.images * shape.inputs * height * width);
     let pointer = seen.pointer();
@@ -161,7 +252,7 @@ fn seen_pixels(shape: &ConvShape, input: &[f32]) -> Block {
 }
 
 /// Back to their places, zeros between.
-fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Block {
+fn spread_pixels<T: Element>(shape: &ConvShape, seen: &[T]) -> Block<T> {
     let [height, width] = shape.result;
     let mut input = Output::new(shape.input_len());
     let pointer = input.pointer();
@@ -170,7 +261,7 @@ fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Block {
         let from = &seen[plane * height * width..][..height * width];
         // SAFETY: this plane of `input`; it is written whole, before anything of it is read.
         let to = unsafe { std::slice::from_raw_parts_mut(pointer.at(plane * area), area) };
-        to.fill(0.0);
+        to.fill(T::default());
         for (to, from) in to.chunks_exact_mut(shape.size[1]).step_by(shape.stride[0]).zip(from.chunks_exact(width)) {
             if stride == 2 {
                 let to = &mut to[..2 * width - 1];
@@ -185,7 +276,7 @@ fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Block {
 }
 
 /// The output of a convolution with `weight` `[outputs, inputs / groups, kernel…]`.
-pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Block {
+pub(crate) fn forward<T: Convolved>(shape: &ConvShape, input: &[T], weight: &[f32], bias: Option<&[f32]>) -> Block<T> {
     if let Some(cropped) = Cropped::new(shape) {
         return forward(&cropped.shape, input, &cropped.crop(weight, shape.kernel), bias);
     }
@@ -195,7 +286,7 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
     let mut output = Output::new(shape.output_len());
     let target = output.pointer();
     let (source, images) = (shape.input(input), shape.images);
-    if let [Some(tile), _] = shape.winograd() {
+    if let [Some(tile), _] = T::winograd(shape) {
         let (before, outputs, result) = (shape.before, shape.outputs, shape.result);
         // SAFETY: the whole output, of which there is no other user; `tile` has looked at the channels.
         unsafe {
@@ -214,8 +305,8 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
             let (rows, channels, taps) = (shape.rows(), shape.channels(), shape.taps());
             let layout =
                 WeightLayout { group: rows * channels * taps, row: channels * taps, channel: taps, taps: &(0..taps).collect::<Vec<_>>() };
-            let weights = &PackedWeights::new(weight, [shape.groups, rows, channels], &layout);
-            Correlation { source, images, groups: shape.groups, reach, weights, bias, target }.run();
+            let weights = Weights { values: weight, sizes: [shape.groups, rows, channels], layout };
+            T::correlate(source, images, reach, &weights, bias, target);
         }
         output.finish()
     }
@@ -225,7 +316,7 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
 ///
 /// An input pixel was seen by those taps whose distance to it is a multiple of the stride: for each residue of the pixel's row and
 /// column these are fixed, and the gradient is a correlation of stride 1 with them.
-pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]) -> Block {
+pub(crate) fn input_gradient<T: Convolved>(shape: &ConvShape, gradient: &[T], weight: &[f32]) -> Block<T> {
     if let Some(cropped) = Cropped::new(shape) {
         return input_gradient(&cropped.shape, gradient, &cropped.crop(weight, shape.kernel));
     }
@@ -235,7 +326,7 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
     let mut output = Output::new(shape.input_len());
     let pointer = output.pointer();
     let (source, images) = (shape.output(gradient), shape.images);
-    if let [_, Some(tile)] = shape.winograd() {
+    if let [_, Some(tile)] = T::winograd(shape) {
         // The gradient is padded by what the kernel reaches beyond the input's padding.
         let (before, outputs, result) = (shape.before.map(|before| 2 - before), shape.inputs, shape.size);
         // SAFETY: as in `forward`.
@@ -294,8 +385,8 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
             unsafe {
                 let target = Shared::new(whole.at(start));
                 let layout = WeightLayout { group: rows * channels * taps, row: taps, channel: channels * taps, taps: kernel };
-                let weights = &PackedWeights::new(weight, [shape.groups, channels, rows], &layout);
-                Correlation { source, images, groups: shape.groups, reach, weights, bias: None, target }.run();
+                let weights = Weights { values: weight, sizes: [shape.groups, channels, rows], layout };
+                T::correlate(source, images, reach, &weights, None, target);
             }
             start += images * shape.inputs * grid.0 * grid.1;
         }
@@ -334,7 +425,7 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
 }
 
 /// The gradient with respect to the weight.
-pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Block {
+pub(crate) fn weight_gradient<T: Convolved>(shape: &ConvShape, input: &[T], gradient: &[T]) -> Block {
     if let Some(cropped) = Cropped::new(shape) {
         return cropped.embed(&weight_gradient(&cropped.shape, input, gradient), shape.kernel);
     }
@@ -343,21 +434,21 @@ pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]
     }
     let (source, slope) = (shape.input(input), shape.output(gradient));
     let (images, before) = (shape.images, shape.before);
-    match shape.winograd()[0] {
-        Some(4) => return Gradient::<4, 6> { source, slope, images, before }.run(),
-        Some(_) => return Gradient::<2, 4> { source, slope, images, before }.run(),
+    match T::winograd(shape)[0] {
+        Some(4) => return Gradient::<T, 4, 6> { source, slope, images, before }.run(),
+        Some(_) => return Gradient::<T, 2, 4> { source, slope, images, before }.run(),
         None => {}
     }
     let reach = &shape.reach();
     if shape.is_depthwise() {
         depthwise::weight_gradient(source, slope, images, reach)
     } else {
-        WeightGradient { source, gradient: slope, images, groups: shape.groups, reach }.run()
+        T::multiply(&WeightGradient { source, gradient: slope, images, groups: shape.groups, reach })
     }
 }
 
 /// The gradient with respect to the bias.
-pub(crate) fn bias_gradient(shape: &ConvShape, gradient: &[f32]) -> Block {
+pub(crate) fn bias_gradient<T: Element>(shape: &ConvShape, gradient: &[T]) -> Block {
     let area = shape.result[0] * shape.result[1];
     let sum = |channel: usize| {
         let planes = (0..shape.images).map(|image| &gradient[(image * shape.outputs + channel) * area..][..area]);

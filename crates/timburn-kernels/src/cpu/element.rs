@@ -1,5 +1,7 @@
 //! How tensors are stored: as f32, or as bf16 that is computed in f32 and rounded when it is stored.
 
+use std::any::TypeId;
+
 use half::bf16;
 use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
@@ -8,7 +10,7 @@ use std::arch::x86_64::*;
 
 use super::buffer::Output;
 use super::memory::Block;
-use super::tile::{Lanes, MAX_LANES, lanes};
+use super::tile::{Lanes, MAX_LANES, copy_exact, lanes};
 
 /// A type of stored values: `f32` or [`bf16`]. All bytes are values, zero bytes are zero; none is larger than an f32.
 pub(crate) trait Element: Copy + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static {
@@ -17,6 +19,16 @@ pub(crate) trait Element: Copy + Default + PartialEq + std::fmt::Debug + Send + 
 
     /// Exact.
     fn to_f32(self) -> f32;
+
+    /// The same value in another type, rounded if need be.
+    #[inline(always)]
+    fn into_element<U: Element>(self) -> U {
+        if TypeId::of::<Self>() == TypeId::of::<U>() {
+            // SAFETY: the same type.
+            return unsafe { std::mem::transmute_copy(&self) };
+        }
+        U::from_f32(self.to_f32())
+    }
 
     /// A vector of values.
     ///
@@ -91,14 +103,7 @@ impl Element for bf16 {
         unsafe {
             #[cfg(target_arch = "x86_64")]
             if lanes::<S>() == 16 {
-                // The instruction that rounds belongs to AVX512-BF16, which the caller is not compiled for.
-                let bits: __m512i = std::mem::transmute_copy(&*values);
-                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-                let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-                let value = _mm512_castsi512_ps(bits);
-                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
-                let rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000));
-                _mm256_storeu_si256(at.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
+                _mm256_storeu_si256(at.cast(), rounded(std::mem::transmute_copy(&*values)));
                 return;
             }
             let mut wide = [0f32; MAX_LANES];
@@ -110,12 +115,89 @@ impl Element for bf16 {
     }
 }
 
+/// The nearest bf16 to each of 16 values. The instruction that rounds belongs to AVX512-BF16, which the callers are not compiled for.
+///
+/// # Safety
+/// The caller is compiled for AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) unsafe fn rounded(value: __m512) -> __m256i {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let bits = _mm512_castps_si512(value);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
+        let rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000));
+        _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded))
+    }
+}
+
 /// Scratch as values of any type, of any content.
 pub(crate) fn cast<T: Element>(scratch: &mut [f32]) -> &mut [T] {
     const { assert!(size_of::<T>() <= size_of::<f32>() && align_of::<T>() <= align_of::<f32>()) };
     let len = size_of_val(scratch) / size_of::<T>();
     // SAFETY: the same memory, borrowed for as long; all bytes are values of both types.
     unsafe { std::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), len) }
+}
+
+/// Copies `len` values, rounded up to whole vectors.
+///
+/// # Safety
+/// Source and target have room for the rounded length.
+#[inline(always)]
+pub(super) unsafe fn copy_rounded_up<S: Simd, T: Element, U: Element>(source: *const T, target: *mut U, len: usize) {
+    let mut at = 0;
+    while at < len {
+        // SAFETY: `at` is below the rounded length.
+        unsafe { move_vector::<S, T, U>(source.add(at), target.add(at)) };
+        at += lanes::<S>();
+    }
+}
+
+/// Copies exactly `len` values, short runs without a call.
+///
+/// # Safety
+/// Source and target hold `len` values and do not overlap.
+#[inline(always)]
+pub(super) unsafe fn copy<S: Simd, T: Element, U: Element>(source: *const T, target: *mut U, len: usize) {
+    // SAFETY: every part lies within `len`; the last overlaps the one before.
+    unsafe {
+        if TypeId::of::<T>() == TypeId::of::<f32>() && TypeId::of::<U>() == TypeId::of::<f32>() {
+            copy_exact::<S>(source.cast(), target.cast(), len);
+        } else if len >= lanes::<S>() {
+            let last = len - lanes::<S>();
+            let mut at = 0;
+            while at < last {
+                move_vector::<S, T, U>(source.add(at), target.add(at));
+                at += lanes::<S>();
+            }
+            move_vector::<S, T, U>(source.add(last), target.add(last));
+        } else {
+            for at in 0..len {
+                target.add(at).write(source.add(at).read().into_element());
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Source and target hold as many values as a vector has lanes.
+#[inline(always)]
+unsafe fn move_vector<S: Simd, T: Element, U: Element>(source: *const T, target: *mut U) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if TypeId::of::<T>() != TypeId::of::<U>() {
+            U::store::<S>(target, T::load::<S>(source));
+            return;
+        }
+        let target = target.cast::<T>();
+        match lanes::<S>() {
+            16 => target.cast::<[T; 16]>().write_unaligned(source.cast::<[T; 16]>().read_unaligned()),
+            8 => target.cast::<[T; 8]>().write_unaligned(source.cast::<[T; 8]>().read_unaligned()),
+            lanes => std::ptr::copy_nonoverlapping(source, target, lanes),
+        }
+    }
 }
 
 /// The values in another type, by all threads.

@@ -4,20 +4,23 @@
 #![allow(clippy::needless_range_loop, reason = "whatever the compiler does not inline is compiled without the vector instructions")]
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) use none::{add, interleave, round, supported};
+pub(crate) use none::{add, interleave, pack_columns, pack_rows, round, supported};
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{add, interleave, round, supported};
+pub(crate) use x86::{add, interleave, pack_columns, pack_rows, round, supported};
 
 use half::bf16;
 
+/// Rows of a tile.
+pub(crate) const ROWS: usize = 8;
+
 /// Sums to round: rows `pitch` apart, of which `len` columns count.
-pub(super) struct Sums<'a> {
-    pub(super) values: *const f32,
-    pub(super) pitch: usize,
-    pub(super) len: usize,
-    pub(super) rows: usize,
+pub(crate) struct Sums<'a> {
+    pub(crate) values: *const f32,
+    pub(crate) pitch: usize,
+    pub(crate) len: usize,
+    pub(crate) rows: usize,
     /// Added to each row: one for each, or none.
-    pub(super) bias: Option<&'a [f32]>,
+    pub(crate) bias: Option<&'a [f32]>,
 }
 
 /// The functions of machines without the instructions: nobody calls them.
@@ -42,6 +45,10 @@ mod none {
 
     pub(crate) unsafe fn interleave(_: *const bf16, _: Option<*const bf16>, _: *mut f32, _: usize) {}
 
+    pub(crate) unsafe fn pack_rows(_: *const f32, _: usize, _: usize, _: *mut f32) {}
+
+    pub(crate) unsafe fn pack_columns(_: *const f32, _: usize, _: usize, _: *mut f32) {}
+
     pub(crate) unsafe fn round(_: &Sums<'_>, _: *mut bf16, _: usize) {}
 }
 
@@ -50,8 +57,9 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
-    use super::{Sums, bf16};
+    use super::{ROWS, Sums, bf16};
     use crate::cpu::tile::TileShape;
+    use crate::cpu::transpose::x86::eight;
 
     /// Values of a vector of sums.
     const LANES: usize = 16;
@@ -121,6 +129,52 @@ mod x86 {
                 };
                 _mm512_storeu_si512(to.add(at).cast(), pairs);
                 at += LANES;
+            }
+        }
+    }
+
+    /// Rounds [`ROWS`] rows of `depth` values, `pitch` apart, to `[depth / 2][ROWS]` pairs, the last with a zero if they are odd.
+    ///
+    /// # Safety
+    /// [`supported`]; the values are there, and so is room for the pairs.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    pub(crate) unsafe fn pack_rows(from: *const f32, pitch: usize, depth: usize, to: *mut f32) {
+        let mut square = [0f32; ROWS * ROWS];
+        for at in (0..depth).step_by(LANES) {
+            let left = (depth - at).min(LANES);
+            let mask = u16::MAX >> (LANES - left);
+            // SAFETY: a mask holds what lies beyond the depth; whole steps of the target.
+            unsafe {
+                for row in 0..ROWS {
+                    let pairs = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, from.add(row * pitch + at)));
+                    _mm256_storeu_si256(square.as_mut_ptr().add(row * ROWS).cast(), transmute::<__m256bh, __m256i>(pairs));
+                }
+                if left == LANES {
+                    eight::<f32, f32>(square.as_ptr(), ROWS, ROWS, to.add(at / 2 * ROWS), ROWS);
+                } else {
+                    let mut turned = [0f32; ROWS * ROWS];
+                    eight::<f32, f32>(square.as_ptr(), ROWS, ROWS, turned.as_mut_ptr(), ROWS);
+                    std::ptr::copy_nonoverlapping(turned.as_ptr(), to.add(at / 2 * ROWS), left.div_ceil(2) * ROWS);
+                }
+            }
+        }
+    }
+
+    /// Rounds `depth` columns of [`ROWS`] values, `pitch` apart, as [`pack_rows`] does rows.
+    ///
+    /// # Safety
+    /// As there.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    pub(crate) unsafe fn pack_columns(from: *const f32, pitch: usize, depth: usize, to: *mut f32) {
+        for at in (0..depth).step_by(2) {
+            // SAFETY: columns below the depth.
+            unsafe {
+                let column = |at: usize| {
+                    let values = _mm256_cvtneps_pbh(_mm256_loadu_ps(from.add(at * pitch)));
+                    _mm256_cvtepu16_epi32(transmute::<__m128bh, __m128i>(values))
+                };
+                let high = if at + 1 < depth { _mm256_slli_epi32::<16>(column(at + 1)) } else { _mm256_setzero_si256() };
+                _mm256_storeu_si256(to.add(at / 2 * ROWS).cast(), _mm256_or_si256(column(at), high));
             }
         }
     }

@@ -7,14 +7,13 @@ use half::bf16;
 
 use super::{After, Kernels};
 use crate::cpu::buffer::{Output, Shared};
-use crate::cpu::conv::{self, ConvShape};
-use crate::cpu::element::{Element, converted};
+use crate::cpu::conv::{self, ConvShape, Convolved};
 use crate::cpu::max_pool::{self, PoolShape};
 use crate::cpu::memory::Block;
 use crate::cpu::norm::{Backward, Norm, NormShape};
 
 /// A type of tensors' values that the kernels take.
-pub(super) trait Stored: Element {
+pub(super) trait Stored: Convolved {
     const DTYPE: DType;
 
     /// All values of the tensor's buffer.
@@ -119,36 +118,36 @@ fn tensor<T: Stored>(values: impl Into<Block<T>>, shape: impl Into<Shape>) -> Fl
     FlexTensor::new(super::bytes::bytes(values.into()), Layout::contiguous(shape.into()), T::DTYPE)
 }
 
-/// Another type's values, f32 or bf16.
-pub(super) fn cast(x: &FlexTensor, dtype: DType) -> FlexTensor {
-    let (values, dims) = (Values::new(x), x.layout().shape().clone());
-    match (x.dtype(), dtype) {
-        (DType::F32, DType::BF16) => tensor::<bf16>(converted(values.slice::<f32>()), dims),
-        (DType::BF16, DType::F32) => tensor::<f32>(converted(values.slice::<bf16>()), dims),
-        _ => values.0,
-    }
-}
-
 fn conv_forward<T: Stored>(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>, shape: &ConvShape) -> FlexTensor {
-    let (x, weight, bias) = (Values(cast(x, DType::F32)), Values::new(weight), bias.map(Values::new));
-    let output = conv::forward(shape, x.slice(), weight.slice(), bias.as_ref().map(Values::slice));
-    cast(&tensor::<f32>(output, [shape.images, shape.outputs, shape.result[0], shape.result[1]]), T::DTYPE)
+    let (x, weight, bias) = (Values::new(x), Values::new(weight), bias.map(Values::new));
+    let output = conv::forward::<T>(shape, x.slice(), weight.slice(), bias.as_ref().map(Values::slice));
+    tensor(output, [shape.images, shape.outputs, shape.result[0], shape.result[1]])
 }
 
 pub(super) fn conv_input_gradient(slope: &FlexTensor, weight: &FlexTensor, shape: &ConvShape) -> FlexTensor {
-    let (slope16, weight) = (Values(cast(slope, DType::F32)), Values::new(weight));
-    let gradient = conv::input_gradient(shape, slope16.slice(), weight.slice());
-    cast(&tensor::<f32>(gradient, [shape.images, shape.inputs, shape.size[0], shape.size[1]]), slope.dtype())
+    fn typed<T: Stored>(slope: &FlexTensor, weight: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+        let (slope, weight) = (Values::new(slope), Values::new(weight));
+        let gradient = conv::input_gradient::<T>(shape, slope.slice(), weight.slice());
+        tensor(gradient, [shape.images, shape.inputs, shape.size[0], shape.size[1]])
+    }
+    for_type!(slope, typed(slope, weight, shape))
 }
 
+/// In f32, as the weight.
 pub(super) fn conv_weight_gradient(x: &FlexTensor, slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
-    let (x, slope) = (Values(cast(x, DType::F32)), Values(cast(slope, DType::F32)));
-    let gradient = conv::weight_gradient(shape, x.slice(), slope.slice());
-    tensor(gradient, [shape.outputs, shape.inputs / shape.groups, shape.kernel[0], shape.kernel[1]])
+    fn typed<T: Stored>(x: &FlexTensor, slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+        let (x, slope) = (Values::new(x), Values::new(slope));
+        let gradient = conv::weight_gradient::<T>(shape, x.slice(), slope.slice());
+        tensor(gradient, [shape.outputs, shape.inputs / shape.groups, shape.kernel[0], shape.kernel[1]])
+    }
+    for_type!(slope, typed(x, slope, shape))
 }
 
 pub(super) fn conv_bias_gradient(slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
-    tensor(conv::bias_gradient(shape, Values(cast(slope, DType::F32)).slice()), [shape.outputs])
+    fn typed<T: Stored>(slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+        tensor(conv::bias_gradient::<T>(shape, Values::new(slope).slice()), [shape.outputs])
+    }
+    for_type!(slope, typed(slope, shape))
 }
 
 /// The maxima, which pixel each is, and the shape of it all.
