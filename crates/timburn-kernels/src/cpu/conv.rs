@@ -9,6 +9,7 @@ use super::buffer::{Output, Shared};
 use super::correlation::{Correlation, PackedWeights, WeightLayout, Weights};
 use super::depthwise::{self, Depthwise};
 use super::element::Element;
+use super::joined;
 use super::memory::Block;
 use super::operand::{Tile, pairs};
 use super::weight_gradient::WeightGradient;
@@ -35,6 +36,21 @@ pub(crate) trait Convolved: Element {
 
     /// Runs a weight gradient.
     fn multiply(gradient: &WeightGradient<'_, Self>) -> Block;
+
+    /// What [`joined`] computes, where that is the way.
+    fn forward_joined(_shape: &ConvShape, _input: &[Self], _weight: &[f32], _bias: Option<&[f32]>) -> Option<Block<Self>> {
+        None
+    }
+
+    /// As [`forward_joined`](Self::forward_joined).
+    fn input_gradient_joined(_shape: &ConvShape, _gradient: &[Self], _weight: &[f32]) -> Option<Block<Self>> {
+        None
+    }
+
+    /// As [`forward_joined`](Self::forward_joined).
+    fn weight_gradient_joined(_shape: &ConvShape, _input: &[Self], _gradient: &[Self]) -> Option<Block> {
+        None
+    }
 }
 
 /// # Safety
@@ -71,6 +87,18 @@ impl Convolved for f32 {
 
     fn multiply(gradient: &WeightGradient<'_, Self>) -> Block {
         gradient.run::<Self>()
+    }
+
+    fn forward_joined(shape: &ConvShape, input: &[Self], weight: &[f32], bias: Option<&[f32]>) -> Option<Block<Self>> {
+        shape.is_joined()[0].then(|| joined::forward(shape, input, weight, bias))
+    }
+
+    fn input_gradient_joined(shape: &ConvShape, gradient: &[Self], weight: &[f32]) -> Option<Block<Self>> {
+        shape.is_joined()[1].then(|| joined::input_gradient(shape, gradient, weight))
+    }
+
+    fn weight_gradient_joined(shape: &ConvShape, input: &[Self], gradient: &[Self]) -> Option<Block> {
+        shape.is_joined()[0].then(|| joined::weight_gradient(shape, input, gradient))
     }
 }
 
@@ -147,6 +175,11 @@ impl ConvShape {
             && self.before.iter().all(|&before| before <= 2);
         [(self.inputs, self.outputs, self.result), (self.outputs, self.inputs, self.size)]
             .map(|(from, to, size)| if fits { winograd::tile(from, to, size) } else { None })
+    }
+
+    /// Whether the output, and whether the input's gradient, is a matrix product over the positions of all images: few positions, many weights.
+    fn is_joined(&self) -> [bool; 2] {
+        self.winograd().map(|tile| tile.is_none() && joined::fits(self))
     }
 
     pub(crate) fn input_len(&self) -> usize {
@@ -277,6 +310,9 @@ fn spread_pixels<T: Element>(shape: &ConvShape, seen: &[T]) -> Block<T> {
 
 /// The output of a convolution with `weight` `[outputs, inputs / groups, kernel…]`.
 pub(crate) fn forward<T: Convolved>(shape: &ConvShape, input: &[T], weight: &[f32], bias: Option<&[f32]>) -> Block<T> {
+    if let Some(output) = T::forward_joined(shape, input, weight, bias) {
+        return output;
+    }
     if let Some(cropped) = Cropped::new(shape) {
         return forward(&cropped.shape, input, &cropped.crop(weight, shape.kernel), bias);
     }
@@ -317,6 +353,9 @@ pub(crate) fn forward<T: Convolved>(shape: &ConvShape, input: &[T], weight: &[f3
 /// An input pixel was seen by those taps whose distance to it is a multiple of the stride: for each residue of the pixel's row and
 /// column these are fixed, and the gradient is a correlation of stride 1 with them.
 pub(crate) fn input_gradient<T: Convolved>(shape: &ConvShape, gradient: &[T], weight: &[f32]) -> Block<T> {
+    if let Some(output) = T::input_gradient_joined(shape, gradient, weight) {
+        return output;
+    }
     if let Some(cropped) = Cropped::new(shape) {
         return input_gradient(&cropped.shape, gradient, &cropped.crop(weight, shape.kernel));
     }
@@ -426,6 +465,9 @@ pub(crate) fn input_gradient<T: Convolved>(shape: &ConvShape, gradient: &[T], we
 
 /// The gradient with respect to the weight.
 pub(crate) fn weight_gradient<T: Convolved>(shape: &ConvShape, input: &[T], gradient: &[T]) -> Block {
+    if let Some(output) = T::weight_gradient_joined(shape, input, gradient) {
+        return output;
+    }
     if let Some(cropped) = Cropped::new(shape) {
         return cropped.embed(&weight_gradient(&cropped.shape, input, gradient), shape.kernel);
     }

@@ -6,6 +6,7 @@ mod correlation;
 mod depthwise;
 pub(crate) mod element;
 pub(crate) mod elementwise;
+mod joined;
 pub(crate) mod max_pool;
 pub(crate) mod memory;
 pub(crate) mod norm;

@@ -226,6 +226,17 @@ fn convolutions_of_the_networks_agree_with_plain_loops() {
         base(40, 24, 1, 3, 1, 9),
         base(24, 200, 2, 3, 2, 40),
         base(33, 40, 23, 3, 2, 3),
+        // Positions joined: of maps of one pixel and of more, in whole vectors and not, with rows and depths that are no multiples.
+        base(230, 70, 1, 1, 1, 64),
+        base(70, 530, 1, 1, 1, 37),
+        base(96, 200, 2, 1, 1, 64),
+        base(200, 136, 4, 1, 1, 20),
+        base(80, 210, 7, 1, 1, 8),
+        base(130, 150, 4, 1, 2, 9),
+        base(48, 70, 8, 3, 2, 11),
+        base(40, 33, 7, 3, 2, 8),
+        base(20, 56, 3, 5, 1, 7),
+        ConvShape { dilation: [2; 2], before: [2; 2], ..base(36, 44, 6, 3, 1, 4) },
         ConvShape { groups: 8, ..base(32, 32, 14, 3, 1, 2) },
         ConvShape { groups: 20, ..base(20, 20, 66, 3, 2, 9) },
         ConvShape { groups: 37, ..base(37, 37, 7, 5, 1, 6) },
@@ -258,7 +269,9 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let strided = ConvShape { stride: [2, 2], result: [9, 9], ..shape };
     let (few, many) = (ConvShape { inputs: 48, outputs: 32, ..shape }, ConvShape { inputs: 144, outputs: 128, ..shape });
     assert!([few, many].iter().all(|shape| shape.winograd() == [Some(4); 2]));
-    for shape in [shape, few, many, strided, ConvShape { inputs: 24, groups: 24, ..shape }, ConvShape { inputs: 24, groups: 24, ..strided }]
+    let joined = ConvShape { images: 30, inputs: 100, outputs: 90, size: [5, 6], result: [3, 3], stride: [2, 2], ..shape };
+    for shape in
+        [shape, few, many, strided, joined, ConvShape { inputs: 24, groups: 24, ..shape }, ConvShape { inputs: 24, groups: 24, ..strided }]
     {
         let weights = shape.outputs * shape.inputs / shape.groups * 9;
         let (input, weight, slope) = (random.values(shape.input_len()), random.values(weights), random.values(shape.output_len()));

@@ -51,7 +51,13 @@ impl<T: Element, const O: usize, const I: usize> WithSimd for Pack<'_, T, O, I> 
                         near[..lanes::<S>() * TAPS].copy_from_slice(&job.weight[at..at + lanes::<S>() * TAPS]);
                         // SAFETY: rows of 9 values of which up to 16 are read: `near` is that much longer.
                         unsafe {
-                            transpose::<S, f32, f32>(near.as_ptr(), TAPS, TAPS.next_multiple_of(lanes::<S>()), taps.as_mut_ptr(), lanes::<S>());
+                            transpose::<S, f32, f32>(
+                                near.as_ptr(),
+                                TAPS,
+                                TAPS.next_multiple_of(lanes::<S>()),
+                                taps.as_mut_ptr(),
+                                lanes::<S>(),
+                            );
                         }
                     }
                     for j in 0..3 {
