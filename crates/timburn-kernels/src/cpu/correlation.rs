@@ -30,7 +30,6 @@ pub(crate) struct PackedWeights<P> {
     rows: usize,
     /// Channels of a group.
     channels: usize,
-    taps: usize,
     tile: TileShape,
     of: PhantomData<P>,
 }
@@ -89,7 +88,7 @@ impl<P: Operand> PackedWeights<P> {
             }
         });
         // SAFETY: every block was written.
-        Self { values: unsafe { values.finish() }, rows, channels, taps, tile, of: PhantomData }
+        Self { values: unsafe { values.finish() }, rows, channels, tile, of: PhantomData }
     }
 }
 

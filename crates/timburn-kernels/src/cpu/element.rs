@@ -3,13 +3,10 @@
 use std::any::TypeId;
 
 use half::bf16;
-use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
-use rayon::prelude::*;
+use macerator::{Simd, WithSimd, vload_unaligned, vstore_unaligned};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use super::buffer::Output;
-use super::memory::Block;
 use super::tile::{Lanes, MAX_LANES, copy_exact, lanes};
 
 /// A type of stored values: `f32` or [`bf16`]. All bytes are values, zero bytes are zero; none is larger than an f32.
@@ -200,20 +197,6 @@ unsafe fn move_vector<S: Simd, T: Element, U: Element>(source: *const T, target:
     }
 }
 
-/// The values in another type, by all threads.
-pub(crate) fn converted<T: Element, U: Element>(values: &[T]) -> Block<U> {
-    const CHUNK: usize = 1 << 15;
-    let mut output = Output::new(values.len());
-    let pointer = output.pointer();
-    values.par_chunks(CHUNK).enumerate().for_each(|(index, values)| {
-        // SAFETY: this chunk of the output.
-        let to = unsafe { pointer.at(index * CHUNK) };
-        AutoArch::new().dispatch(Convert { values, to });
-    });
-    // SAFETY: every chunk was written.
-    unsafe { output.finish() }
-}
-
 /// Writes values to room for as many, the maker's to write.
 pub(super) struct Convert<'a, T, U> {
     pub(super) values: &'a [T],
@@ -243,19 +226,27 @@ impl<T: Element, U: Element> WithSimd for Convert<'_, T, U> {
 
 #[cfg(test)]
 mod tests {
+    use macerator::AutoArch;
+
     use super::*;
+
+    fn converted<T: Element, U: Element>(values: &[T]) -> Vec<U> {
+        let mut output = vec![U::default(); values.len()];
+        AutoArch::new().dispatch(Convert { values, to: output.as_mut_ptr() });
+        output
+    }
 
     #[test]
     fn vectors_round_as_the_library_does() {
         let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN_POSITIVE, 1e-40, 1.0 + 1.0 / 256.0];
         let bits = (0..4096u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)));
         let values: Vec<f32> = special.into_iter().chain(bits).chain([f32::from_bits(0x7f80_0001), f32::from_bits(0x3f80_8000)]).collect();
-        let rounded: Block<bf16> = converted(&values);
+        let rounded: Vec<bf16> = converted(&values);
         for (&value, &found) in values.iter().zip(rounded.iter()) {
             assert_eq!(found.to_bits(), bf16::from_f32(value).to_bits(), "{value:e}");
             assert_eq!(<bf16 as Element>::from_f32(value).to_bits(), found.to_bits(), "{value:e}");
         }
-        let back: Block<f32> = converted(&rounded);
+        let back: Vec<f32> = converted(&rounded);
         assert!(back.iter().zip(rounded.iter()).all(|(back, value)| back.to_bits() == value.to_f32().to_bits()));
     }
 }

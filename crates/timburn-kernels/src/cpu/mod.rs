@@ -13,7 +13,7 @@ pub(crate) mod norm;
 mod operand;
 mod sweep;
 pub(crate) mod tile;
-pub(crate) mod tile_bf16;
+mod tile_bf16;
 mod transpose;
 mod weight_gradient;
 mod window;

@@ -196,6 +196,8 @@ impl Operand for bf16 {
                     let from = from[channels.start * layout.channel + layout.taps[0]..].as_ptr();
                     return tile_bf16::pack_columns(from, layout.channel, channels.len(), to);
                 }
+                let columns = channels.flat_map(|channel| layout.taps.iter().map(move |tap| channel * layout.channel + tap));
+                return tile_bf16::pack_scattered(from.as_ptr(), layout.row, columns, to);
             }
         }
         // Values of a step that are packed already.

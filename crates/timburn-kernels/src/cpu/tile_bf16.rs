@@ -4,9 +4,9 @@
 #![allow(clippy::needless_range_loop, reason = "whatever the compiler does not inline is compiled without the vector instructions")]
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use none::{add, interleave, pack_columns, pack_rows, round, supported};
+pub(crate) use none::{add, interleave, pack_columns, pack_rows, pack_scattered, round, supported};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{add, interleave, pack_columns, pack_rows, round, supported};
+pub(crate) use x86::{add, interleave, pack_columns, pack_rows, pack_scattered, round, supported};
 
 use half::bf16;
 
@@ -48,6 +48,8 @@ mod none {
     pub(crate) unsafe fn pack_rows(_: *const f32, _: usize, _: usize, _: *mut f32) {}
 
     pub(crate) unsafe fn pack_columns(_: *const f32, _: usize, _: usize, _: *mut f32) {}
+
+    pub(crate) unsafe fn pack_scattered(_: *const f32, _: usize, _: impl Iterator<Item = usize>, _: *mut f32) {}
 
     pub(crate) unsafe fn round(_: &Sums<'_>, _: *mut bf16, _: usize) {}
 }
@@ -117,6 +119,7 @@ mod x86 {
     /// # Safety
     /// [`supported`]; sources and target have room for the rounded length.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
     pub(crate) unsafe fn interleave(a: *const bf16, b: Option<*const bf16>, to: *mut f32, len: usize) {
         let mut at = 0;
         // SAFETY: below the rounded length.
@@ -175,6 +178,31 @@ mod x86 {
                 };
                 let high = if at + 1 < depth { _mm256_slli_epi32::<16>(column(at + 1)) } else { _mm256_setzero_si256() };
                 _mm256_storeu_si256(to.add(at / 2 * ROWS).cast(), _mm256_or_si256(column(at), high));
+            }
+        }
+    }
+
+    /// Rounds columns of [`ROWS`] values, `pitch` from value to value, that begin at these offsets, as [`pack_rows`] does rows.
+    ///
+    /// # Safety
+    /// As there.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    pub(crate) unsafe fn pack_scattered(from: *const f32, pitch: usize, mut columns: impl Iterator<Item = usize>, to: *mut f32) {
+        let mut to = to;
+        while let Some(first) = columns.next() {
+            // SAFETY: the values of these columns.
+            unsafe {
+                let column = |at: usize| {
+                    let mut values = [0f32; ROWS];
+                    for row in 0..ROWS {
+                        values[row] = from.add(at + row * pitch).read();
+                    }
+                    let values = _mm256_cvtneps_pbh(_mm256_loadu_ps(values.as_ptr()));
+                    _mm256_cvtepu16_epi32(transmute::<__m128bh, __m128i>(values))
+                };
+                let high = columns.next().map_or(_mm256_setzero_si256(), |second| _mm256_slli_epi32::<16>(column(second)));
+                _mm256_storeu_si256(to.cast(), _mm256_or_si256(column(first), high));
+                to = to.add(ROWS);
             }
         }
     }

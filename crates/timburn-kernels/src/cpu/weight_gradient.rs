@@ -47,7 +47,7 @@ impl<T: Element> WeightGradient<'_, T> {
     }
 
     /// The gradient, by products of `P`.
-    pub(crate) fn run<P: Operand>(&self) -> Block {
+    pub(super) fn run<P: Operand>(&self) -> Block {
         let (outputs, channels, taps) = (self.outputs(), self.channels(), self.reach.taps.len());
         let positions = self.images * self.reach.area();
         let output_parts = outputs.div_ceil(OUTPUTS);

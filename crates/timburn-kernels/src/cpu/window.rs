@@ -334,6 +334,7 @@ impl Window<'_, bf16> {
     ///
     /// # Safety
     /// As there; the machine has the instructions of [`tile_bf16`].
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx512f,avx512bw,avx512vl"))]
     pub(crate) unsafe fn pairs(
         &self,
         runs: &[(Run, usize)],
