@@ -2,6 +2,7 @@
 
 pub(crate) mod buffer;
 pub(crate) mod conv;
+pub(crate) mod convolved;
 mod correlation;
 mod depthwise;
 pub(crate) mod element;
@@ -21,3 +22,5 @@ mod winograd;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_bf16;

@@ -1,15 +1,13 @@
 //! Each kernel against a plain twin in f64, on random shapes.
 
-use half::bf16;
-
 use super::buffer::{Output, Shared};
 use super::conv::{self, ConvShape};
 use super::norm::{Backward, Norm, NormShape};
-use super::operand::NO_PAIRS;
+use super::tests_bf16::check_bf16_convolution;
 use crate::Activation;
 
 /// SplitMix64.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -24,13 +22,13 @@ impl Random {
         low + (self.next() % (high - low + 1) as u64) as usize
     }
 
-    fn values(&mut self, len: usize) -> Vec<f32> {
+    pub(super) fn values(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
     }
 }
 
 /// Largest difference over the largest expected value.
-fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+pub(super) fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(1e-30f64, |scale, x| scale.max(x.abs()));
     for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
@@ -40,7 +38,7 @@ fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
 }
 
 /// Calls `visit(output index, input index, weight index)` for each product of the convolution.
-fn products(shape: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
+pub(super) fn products(shape: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
     let (channels, rows) = (shape.inputs / shape.groups, shape.outputs / shape.groups);
     for n in 0..shape.images {
         for o in 0..shape.outputs {
@@ -99,47 +97,6 @@ fn check_convolution(shape: &ConvShape, random: &mut Random) {
     assert_close(&format!("bias gradient of {what}"), &conv::bias_gradient(shape, &slope), &db, 2e-6);
     let without: Vec<f64> = output.iter().enumerate().map(|(i, x)| x - f64::from(bias[i / area % shape.outputs])).collect();
     assert_close(&format!("output without bias of {what}"), &conv::forward(shape, &input, &weight, None), &without, forward);
-}
-
-/// The nearest bf16, or next to it where the sum in f32 is off by `tolerance` of the largest value.
-fn assert_rounded(what: &str, found: &[bf16], expected: &[f64], tolerance: f64) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let scale = expected.iter().fold(1e-30f64, |scale, x| scale.max(x.abs()));
-    for (index, (found, &expected)) in found.iter().zip(expected).enumerate() {
-        let error = (found.to_f64() - expected).abs();
-        assert!(error <= expected.abs() / 256.0 + tolerance * scale, "{what}: value {index} is {found}, not {expected}");
-        // Half of the distance of neighbours, at most a 256th of either.
-    }
-}
-
-/// A convolution of bf16 with f32 weights, with the machine's products of pairs and without.
-fn check_bf16_convolution(shape: &ConvShape) {
-    let random = &mut Random(shape.input_len() as u64);
-    let what = format!("bf16 {shape:?}");
-    let weights = shape.outputs * shape.inputs / shape.groups * shape.kernel[0] * shape.kernel[1];
-    let mut round = |len: usize| random.values(len).into_iter().map(bf16::from_f32).collect::<Vec<bf16>>();
-    let (input, slope, weight) = (round(shape.input_len()), round(shape.output_len()), round(weights));
-    let weight: Vec<f32> = weight.into_iter().map(bf16::to_f32).collect();
-    let bias = random.values(shape.outputs);
-    let area = shape.result[0] * shape.result[1];
-    let mut output: Vec<f64> = (0..shape.output_len()).map(|i| f64::from(bias[i / area % shape.outputs])).collect();
-    let (mut dx, mut dw) = (vec![0f64; input.len()], vec![0f64; weight.len()]);
-    products(shape, |o, i, w| {
-        output[o] += input[i].to_f64() * f64::from(weight[w]);
-        dx[i] += slope[o].to_f64() * f64::from(weight[w]);
-        dw[w] += slope[o].to_f64() * input[i].to_f64();
-    });
-    for no_pairs in [false, true] {
-        NO_PAIRS.set(no_pairs);
-        let what = format!("{what}, pairs {}", !no_pairs);
-        assert_rounded(&format!("output of {what}"), &conv::forward(shape, &input, &weight, Some(&bias)), &output, 6e-6);
-        assert_rounded(&format!("input gradient of {what}"), &conv::input_gradient(shape, &slope, &weight), &dx, 6e-6);
-        assert_close(&format!("weight gradient of {what}"), &conv::weight_gradient(shape, &input, &slope), &dw, 6e-6);
-        let mut db = vec![0f64; shape.outputs];
-        slope.iter().enumerate().for_each(|(i, slope)| db[i / area % shape.outputs] += slope.to_f64());
-        assert_close(&format!("bias gradient of {what}"), &conv::bias_gradient(shape, &slope), &db, 2e-6);
-    }
-    NO_PAIRS.set(false);
 }
 
 /// The result's size, if the kernel fits.

@@ -7,7 +7,8 @@ use half::bf16;
 
 use super::{After, Kernels};
 use crate::cpu::buffer::{Output, Shared};
-use crate::cpu::conv::{self, ConvShape, Convolved};
+use crate::cpu::conv::{self, ConvShape};
+use crate::cpu::convolved::Convolved;
 use crate::cpu::max_pool::{self, PoolShape};
 use crate::cpu::memory::Block;
 use crate::cpu::norm::{Backward, Norm, NormShape};
