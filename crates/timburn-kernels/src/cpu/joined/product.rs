@@ -1,8 +1,4 @@
-//! Convolutions with many weights and few positions: matrix products over the positions of all images, joined.
-//!
-//! Maps are small there, and weights outweigh what they are multiplied with: each is read once, where it lies, and packed into a cache by
-//! the task that multiplies it. What the taps see is built as a matrix before, once for all tasks. Each value is a sum over channels and
-//! taps, or over positions, in a fixed order, whatever the tasks: results do not depend on the number of threads.
+//! The matrix product, and where it goes.
 //!
 //! Loops are over indices here, without closures: whatever the compiler does not inline is compiled without the vector instructions.
 #![allow(clippy::needless_range_loop, reason = "see above")]
@@ -12,19 +8,14 @@ use std::ops::Range;
 use macerator::{AutoArch, Simd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
-use super::buffer::{Output, Scratch, Shared};
-use super::conv::ConvShape;
-use super::memory::Block;
-use super::tile::{Lanes, MAX_LANES, TileShape, VECTORS, copy_exact, copy_over, lanes, many_registers, outer};
-use super::transpose::transpose;
-use super::window::runs;
+use super::super::buffer::{Scratch, Shared};
+use super::super::memory::Block;
+use super::super::tile::{Lanes, MAX_LANES, copy_exact, copy_over, lanes, many_registers, outer};
+use super::super::transpose::transpose;
+use super::super::window::runs;
+use super::factor::{Panels, group};
+use super::places::Places;
 
-/// Most positions of all images: of more, what the taps see does not stay in a cache.
-const POSITIONS: usize = 4096;
-/// Most positions, counted once for each tap: a channel's sums for all of them are one task's.
-const SEEN: usize = 1 << 14;
-/// Fewest weights.
-const WEIGHTS: usize = 1 << 13;
 /// Depth of the products of one pass: what keeps a panel in the first-level cache.
 const DEPTH: usize = 192;
 /// Rows, and at most so many panels of columns, of one task: their sums stay in the second-level cache.
@@ -33,283 +24,9 @@ const PANELS: usize = 9;
 /// Rows of weights from the one that is packed to the one that is asked for.
 const AHEAD: usize = 8;
 
-/// Whether this is the way to convolve.
-pub(super) fn fits(shape: &ConvShape) -> bool {
-    let (taps, positions) = (shape.kernel[0] * shape.kernel[1], shape.images * shape.result[0] * shape.result[1]);
-    let few = positions <= POSITIONS && positions * taps <= SEEN;
-    shape.groups == 1 && few && shape.inputs * shape.outputs * taps >= WEIGHTS
-}
-
-/// Where the taps of a kernel look: a matrix `[channels · taps, positions of all images]` of pixels. Taps that see nothing but zeros, as maps
-/// smaller than their kernel have some, are left out.
-struct Places {
-    images: usize,
-    channels: usize,
-    /// Pixels of a map that is looked at.
-    pixels: usize,
-    taps: usize,
-    /// Taps of the whole kernel, and which of them are looked at.
-    kernel: usize,
-    live: Vec<usize>,
-    positions: usize,
-    /// For each tap and position the pixel in the first channel, and a mask: no bits where there is none.
-    places: Vec<(usize, u32)>,
-    /// Whether each position sees the pixel below it.
-    identity: bool,
-}
-
-impl Places {
-    /// What the kernel sees of the input.
-    fn input(shape: &ConvShape) -> Self {
-        let ConvShape { images, inputs: channels, size, kernel, result, .. } = *shape;
-        let (pixels, area) = (size[0] * size[1], result[0] * result[1]);
-        let seen = |axis: usize, position: usize, tap: usize| {
-            let pixel = (position * shape.stride[axis] + tap * shape.dilation[axis]).checked_sub(shape.before[axis])?;
-            (pixel < size[axis]).then_some(pixel)
-        };
-        let place = |tap: usize, position: usize| {
-            let (image, position) = (position / area, position % area);
-            let row = seen(0, position / result[1], tap / kernel[1]);
-            let column = seen(1, position % result[1], tap % kernel[1]);
-            let pixel = row.zip(column).map(|(row, column)| image * channels * pixels + row * size[1] + column);
-            pixel.map_or((0, 0), |pixel| (pixel, u32::MAX))
-        };
-        let positions = images * area;
-        let mut live: Vec<usize> =
-            (0..kernel[0] * kernel[1]).filter(|&tap| (0..area).any(|position| place(tap, position).1 != 0)).collect();
-        if live.is_empty() {
-            live.push(0);
-        }
-        let places = live.iter().flat_map(|&tap| (0..positions).map(move |position| place(tap, position))).collect();
-        let identity = (kernel, shape.stride, shape.before, size) == ([1, 1], [1, 1], [0, 0], result);
-        Self { images, channels, pixels, taps: live.len(), kernel: kernel[0] * kernel[1], live, positions, places, identity }
-    }
-
-    /// The output's maps as they are.
-    fn output(shape: &ConvShape) -> Self {
-        let (kernel, stride, before) = ([1, 1], [1, 1], [0, 0]);
-        Self::input(&ConvShape { inputs: shape.outputs, size: shape.result, kernel, stride, before, ..*shape })
-    }
-
-    /// Whether the maps, of one pixel each, are the matrix already, transposed.
-    #[inline(always)]
-    fn is_matrix(&self) -> bool {
-        self.identity && self.pixels == 1
-    }
-
-    /// Rows of the matrix.
-    fn rows(&self) -> usize {
-        self.channels * self.taps
-    }
-
-    /// Which of a row of weights belongs to each row of the matrix; none if all do.
-    fn chosen(&self) -> Option<Vec<usize>> {
-        let weights = || (0..self.channels).flat_map(|channel| self.live.iter().map(move |tap| channel * self.kernel + tap));
-        (self.taps < self.kernel).then(|| weights().collect())
-    }
-
-    /// Writes rows of the matrix of `values`, `pitch` apart.
-    ///
-    /// # Safety
-    /// `values` are maps of all images and channels; `to` has room for these rows.
-    #[inline(always)]
-    unsafe fn write<S: Simd>(&self, values: &[f32], rows: Range<usize>, to: *mut f32, pitch: usize) {
-        if self.is_matrix() && rows.len() == lanes::<S>() && self.images.is_multiple_of(lanes::<S>()) {
-            for image in (0..self.images).step_by(lanes::<S>()) {
-                // SAFETY: a square of the matrix `[images, channels]`.
-                unsafe {
-                    let from = values.as_ptr().add(image * self.channels + rows.start);
-                    transpose::<S, f32, f32>(from, self.channels, lanes::<S>(), to.add(image), pitch);
-                }
-            }
-            return;
-        }
-        let mut to = to;
-        for row in rows {
-            let (channel, tap) = (row / self.taps, row % self.taps);
-            // SAFETY: pixels of this channel in each image.
-            unsafe {
-                let from = values.as_ptr().add(channel * self.pixels);
-                if self.identity && self.pixels >= 4 {
-                    for image in 0..self.images {
-                        let from = from.add(image * self.channels * self.pixels);
-                        copy_exact::<S>(from, to.add(image * self.pixels), self.pixels);
-                    }
-                } else {
-                    let places = self.places.as_ptr().add(tap * self.positions);
-                    for position in 0..self.positions {
-                        let (place, mask) = *places.add(position);
-                        *to.add(position) = f32::from_bits((*from.add(place)).to_bits() & mask);
-                    }
-                }
-                to = to.add(pitch);
-            }
-        }
-    }
-}
-
-/// Columns of a product, in panels of one to three vectors.
-#[derive(Clone, Copy)]
-struct Panels {
-    lanes: usize,
-    vectors: usize,
-}
-
-impl Panels {
-    fn new(columns: usize) -> Self {
-        let lanes = TileShape::detect().lanes;
-        Self { lanes, vectors: columns.div_ceil(lanes) }
-    }
-
-    fn len(self) -> usize {
-        self.vectors.div_ceil(VECTORS)
-    }
-
-    /// The vectors of a panel.
-    #[inline(always)]
-    fn get(self, panel: usize) -> Range<usize> {
-        self.vectors * panel / self.len()..self.vectors * (panel + 1) / self.len()
-    }
-
-    /// Values of all panels for a depth.
-    fn values(self, depth: usize) -> usize {
-        self.vectors * self.lanes * depth
-    }
-}
-
-/// Rows of a task's tiles that lie side by side in the left factor.
-fn group() -> usize {
-    let tile = TileShape::detect();
-    tile.lanes.max(tile.rows)
-}
-
-/// The right factor with positions as columns: `[panel][row of the matrix][column of the panel]`.
-fn by_row(places: &Places, values: &[f32]) -> Block {
-    let panels = Panels::new(places.positions);
-    let depth = places.rows();
-    let mut right = Output::new(panels.values(depth));
-    let to = right.pointer();
-    (0..depth.div_ceil(MAX_LANES)).into_par_iter().with_min_len(1 + 4096 / (MAX_LANES * places.positions)).for_each(|part| {
-        let rows = part * MAX_LANES..depth.min((part + 1) * MAX_LANES);
-        AutoArch::new().dispatch(ByRow { places, values, rows, panels, to });
-    });
-    // SAFETY: every row of every panel was written.
-    unsafe { right.finish() }
-}
-
-struct ByRow<'a> {
-    places: &'a Places,
-    values: &'a [f32],
-    rows: Range<usize>,
-    panels: Panels,
-    to: Shared,
-}
-
-impl WithSimd for ByRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self) {
-        let Self { places, values, rows, panels, to } = self;
-        let (depth, width) = (places.rows(), panels.vectors * lanes::<S>());
-        // A line more, lest all rows start in the same set of the cache.
-        let pitch = width + MAX_LANES;
-        let mut scratch = Scratch::new(lanes::<S>() * pitch);
-        let lines = scratch.values();
-        for first_row in rows.clone().step_by(lanes::<S>()) {
-            let rows = first_row..rows.end.min(first_row + lanes::<S>());
-            for line in 0..rows.len() {
-                lines[line * pitch + places.positions..][..width - places.positions].fill(0.0);
-            }
-            // SAFETY: lines hold all positions and whole vectors; these rows of each panel are this call's to write.
-            unsafe {
-                places.write::<S>(values, rows.clone(), lines.as_mut_ptr(), pitch);
-                for panel in 0..panels.len() {
-                    let vectors = panels.get(panel);
-                    let first = vectors.start * lanes::<S>();
-                    let width = (vectors.end - vectors.start) * lanes::<S>();
-                    for line in 0..rows.len() {
-                        let to = to.at(first * depth + (first_row + line) * width);
-                        copy_over::<S>(lines.as_ptr().add(line * pitch + first), to, width);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A factor with positions as depth: `[panel][position][row of the matrix in the panel]`, panels being groups of rows for the left factor.
-/// The depth is rounded up to [`padded`].
-fn by_position(places: &Places, values: &[f32], left: bool) -> Block {
-    let (rows, lanes) = (places.rows(), TileShape::detect().lanes);
-    let panels = Panels::new(if left { rows.next_multiple_of(group()) } else { rows });
-    let depth = padded(places.positions);
-    let mut factor = Output::new(panels.values(depth));
-    let to = factor.pointer();
-    let vector = |vector: usize, panel: Range<usize>| {
-        let (first, step) = (vector * lanes, panel.len() * lanes);
-        // SAFETY: this vector's place in its panel.
-        let to = unsafe { Shared::new(to.at(panel.start * lanes * depth + (vector - panel.start) * lanes)) };
-        AutoArch::new().dispatch(ByPosition { places, values, rows: first.min(rows)..rows.min(first + lanes), step, to });
-    };
-    if left {
-        let width = group() / lanes;
-        (0..panels.vectors).into_par_iter().for_each(|index| vector(index, index / width * width..(index / width + 1) * width));
-    } else {
-        (0..panels.len()).into_par_iter().for_each(|panel| panels.get(panel).for_each(|index| vector(index, panels.get(panel))));
-    }
-    // SAFETY: every vector of every panel was written.
-    unsafe { factor.finish() }
-}
-
-/// Positions in whole vectors.
-fn padded(positions: usize) -> usize {
-    positions.next_multiple_of(MAX_LANES)
-}
-
-struct ByPosition<'a> {
-    places: &'a Places,
-    values: &'a [f32],
-    /// At most as many as a vector has lanes.
-    rows: Range<usize>,
-    step: usize,
-    to: Shared,
-}
-
-impl WithSimd for ByPosition<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self) {
-        let Self { places, values, rows, step, to } = self;
-        let (depth, count) = (padded(places.positions), rows.len());
-        if places.is_matrix() && count == lanes::<S>() {
-            for image in 0..places.images {
-                // SAFETY: a vector of an image's channels; a position's place in the target, which is this call's.
-                unsafe { copy_over::<S>(values.as_ptr().add(image * places.channels + rows.start), to.at(image * step), count) };
-            }
-            // The padded depth is never multiplied.
-            return;
-        }
-        // A line more, lest all rows start in the same set of the cache.
-        let pitch = depth + MAX_LANES;
-        let mut scratch = Scratch::new(lanes::<S>() * pitch);
-        let lines = scratch.values();
-        for row in 0..lanes::<S>() {
-            let begin = if row < count { places.positions } else { 0 };
-            lines[row * pitch + begin..(row + 1) * pitch].fill(0.0);
-        }
-        // SAFETY: lines hold the positions; the target is this call's: a vector for each position.
-        unsafe {
-            places.write::<S>(values, rows, lines.as_mut_ptr(), pitch);
-            transpose::<S, f32, f32>(lines.as_ptr(), pitch, depth, to.at(0), step);
-        }
-    }
-}
-
 /// The left factor.
 #[derive(Clone, Copy)]
-enum Left<'a> {
+pub(super) enum Left<'a> {
     /// `[row][depth]`: weights `[outputs, pitch]`, of which those chosen count.
     ByRow(Weights<'a>),
     /// `[depth][row]`, likewise.
@@ -319,15 +36,15 @@ enum Left<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Weights<'a> {
-    values: &'a [f32],
-    pitch: usize,
-    chosen: Option<&'a [usize]>,
+pub(super) struct Weights<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) pitch: usize,
+    pub(super) chosen: Option<&'a [usize]>,
 }
 
 /// Where the product goes.
 #[derive(Clone, Copy)]
-enum Finish<'a> {
+pub(super) enum Finish<'a> {
     /// Rows are channels, columns positions of maps `[images, channels, area]`; a bias is added.
     Maps { area: usize, bias: Option<&'a [f32]> },
     /// Columns are added to the pixels that they saw; the planes of a channel are cleared first.
@@ -337,16 +54,16 @@ enum Finish<'a> {
 }
 
 /// `left[rows, depth] · right[depth, columns]`.
-struct Product<'a> {
-    rows: usize,
-    columns: usize,
-    depth: usize,
-    left: Left<'a>,
-    right: &'a Block,
+pub(super) struct Product<'a> {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) depth: usize,
+    pub(super) left: Left<'a>,
+    pub(super) right: &'a Block,
     /// Values of a panel's column.
-    pitch: usize,
-    finish: Finish<'a>,
-    target: Shared,
+    pub(super) pitch: usize,
+    pub(super) finish: Finish<'a>,
+    pub(super) target: Shared,
 }
 
 impl Product<'_> {
@@ -354,7 +71,7 @@ impl Product<'_> {
     ///
     /// # Safety
     /// The target has room for what `finish` says, and nobody else touches it.
-    unsafe fn run(&self) {
+    pub(super) unsafe fn run(&self) {
         let panels = Panels::new(self.columns);
         // A channel's planes belong to one task.
         let (size, most) = match self.finish {
@@ -637,54 +354,5 @@ unsafe fn add<S: Simd, const M: usize, const V: usize>(tile: &[[Lanes<S>; V]; M]
                 vstore_unaligned(to, sum);
             }
         }
-    }
-}
-
-/// The output.
-pub(super) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Block {
-    let places = &Places::input(shape);
-    let right = &by_row(places, input);
-    let mut output = Output::new(shape.output_len());
-    let chosen = places.chosen();
-    let left = Left::ByRow(Weights { values: weight, pitch: places.channels * places.kernel, chosen: chosen.as_deref() });
-    let finish = Finish::Maps { area: shape.result[0] * shape.result[1], bias };
-    let (rows, columns, depth, target) = (shape.outputs, places.positions, places.rows(), output.pointer());
-    // SAFETY: the whole output, written in full.
-    unsafe {
-        Product { rows, columns, depth, left, right, pitch: depth, finish, target }.run();
-        output.finish()
-    }
-}
-
-/// The gradient with respect to the input.
-pub(super) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]) -> Block {
-    let places = &Places::input(shape);
-    let right = &by_row(&Places::output(shape), gradient);
-    let mut output = Output::new(shape.input_len());
-    let chosen = places.chosen();
-    let left = Left::ByDepth(Weights { values: weight, pitch: places.channels * places.kernel, chosen: chosen.as_deref() });
-    let finish = if places.identity { Finish::Maps { area: places.pixels, bias: None } } else { Finish::Pixels(places) };
-    let (rows, columns, depth, target) = (places.rows(), places.positions, shape.outputs, output.pointer());
-    // SAFETY: the whole input's gradient, written in full.
-    unsafe {
-        Product { rows, columns, depth, left, right, pitch: depth, finish, target }.run();
-        output.finish()
-    }
-}
-
-/// The gradient with respect to the weight.
-pub(super) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Block {
-    let places = &Places::input(shape);
-    let right = &by_position(places, input, false);
-    let left = Left::Packed(&by_position(&Places::output(shape), gradient, true));
-    let (rows, columns, depth) = (shape.outputs, places.rows(), places.positions);
-    let (width, chosen) = (places.channels * places.kernel, places.chosen());
-    let mut output = Output::new(rows * width);
-    let target = output.pointer();
-    let finish = Finish::Matrix { pitch: width, chosen: chosen.as_deref() };
-    // SAFETY: the whole weight's gradient, written in full.
-    unsafe {
-        Product { rows, columns, depth, left, right, pitch: padded(depth), finish, target }.run();
-        output.finish()
     }
 }
