@@ -1,8 +1,8 @@
-use burn::tensor::Tensor;
+#[cfg(feature = "flex")]
+use burn::tensor::Device;
 use burn::tensor::module;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-#[cfg(feature = "flex")]
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Tensor};
 
 use crate::Activation;
 
@@ -34,48 +34,58 @@ pub struct BatchNormTrained {
 
 /// Convolution of `input` `[n, inputs, h, w]` with `weight` `[outputs, inputs / groups, kernel height, kernel width]`.
 ///
+/// The output has the input's type; weight and bias of another one are rounded to it, and have gradients of their own. So f32 weights train
+/// in bf16: their gradients are sums in f32.
+///
 /// # Panics
 /// As Burn's `conv2d`: when shapes and groups do not fit together.
 pub fn conv2d(input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions<2>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if has_kernels(&input, [&weight])
-        && bias.as_ref().is_none_or(|bias| has_kernels(bias, []) && bias.dims() == [weight.dims()[0]])
+    if activations(&input)
+        && parameters([&weight])
+        && bias.as_ref().is_none_or(|bias| parameters([bias]) && bias.dims() == [weight.dims()[0]])
         && let Some(shape) = crate::flex::conv_shape(input.dims(), weight.dims(), &options)
     {
         return crate::flex::conv2d(input, weight, bias, shape);
     }
-    module::conv2d(input, weight, bias, options)
+    let dtype = input.dtype();
+    module::conv2d(input, typed(weight, dtype), bias.map(|bias| typed(bias, dtype)), options)
 }
 
 /// Batch normalisation of `input` `[n, channels, h, w]` with the statistics of the batch itself.
+///
+/// Computed, with the statistics, in the parameters' type; the output has the input's.
 pub fn batch_norm_train(input: Tensor<4>, norm: BatchNorm) -> BatchNormTrained {
     #[cfg(feature = "flex")]
     if norm.has_kernels(&input) {
         return crate::flex::batch_norm_train(input, norm);
     }
-    let trained = module::batch_norm_train(input, norm.weight, norm.bias, norm.epsilon);
-    let output = finish(trained.output, norm.residual, norm.activation);
+    let (dtype, parameters) = (input.dtype(), norm.weight.dtype());
+    let trained = module::batch_norm_train(typed(input, parameters), norm.weight, norm.bias, norm.epsilon);
+    let output = typed(finish(trained.output, norm.residual, norm.activation), dtype);
     BatchNormTrained { output, mean: trained.mean.detach(), variance: trained.variance.detach() }
 }
 
 /// Batch normalisation of `input` `[n, channels, h, w]` with given statistics, `[channels]` each: a frozen layer, or inference.
 ///
-/// Gradients flow to the input, the parameters and the residual; the statistics are constants.
+/// Gradients flow to the input, the parameters and the residual; the statistics are constants. Computed in the parameters' type; the output has
+/// the input's.
 pub fn batch_norm(input: Tensor<4>, norm: BatchNorm, mean: Tensor<1>, variance: Tensor<1>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    let statistics = || has_kernels(&mean, [&variance]) && mean.dims() == variance.dims() && mean.dims() == norm.weight.dims();
+    let statistics = || parameters([&mean, &variance]) && mean.dims() == variance.dims() && mean.dims() == norm.weight.dims();
     #[cfg(feature = "flex")]
     if norm.has_kernels(&input) && statistics() {
         return crate::flex::batch_norm(input, norm, mean, variance);
     }
-    let output = module::batch_norm(input, norm.weight, norm.bias, mean.detach(), variance.detach(), norm.epsilon);
-    finish(output, norm.residual, norm.activation)
+    let (dtype, parameters) = (input.dtype(), norm.weight.dtype());
+    let output = module::batch_norm(typed(input, parameters), norm.weight, norm.bias, mean.detach(), variance.detach(), norm.epsilon);
+    typed(finish(output, norm.residual, norm.activation), dtype)
 }
 
 /// Maximum over 3×3 windows, stride 2, padding 1: `[n, c, h, w]` → `[n, c, ⌈h/2⌉, ⌈w/2⌉]`. The gradient goes to the first of equal maxima.
 pub fn max_pool_3x3_s2(input: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if has_kernels(&input, []) && !input.dims().contains(&0) {
+    if activations(&input) && !input.dims().contains(&0) {
         return crate::flex::max_pool_3x3_s2(input);
     }
     module::max_pool2d(input, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]))
@@ -83,24 +93,35 @@ pub fn max_pool_3x3_s2(input: Tensor<4>) -> Tensor<4> {
 
 fn finish(output: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
     activation.forward(match residual {
-        Some(residual) => residual + output,
+        Some(residual) => typed(residual, output.dtype()) + output,
         None => output,
     })
+}
+
+fn typed<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if tensor.dtype() == dtype { tensor } else { tensor.cast(dtype) }
 }
 
 #[cfg(feature = "flex")]
 impl BatchNorm {
     fn has_kernels(&self, input: &Tensor<4>) -> bool {
         let shape = input.dims();
-        let fits = |tensor: &Tensor<1>| tensor.dims() == [shape[1]] && has_kernels(tensor, []);
-        let residual = self.residual.as_ref().is_none_or(|residual| residual.dims() == shape && has_kernels(residual, []));
-        has_kernels(input, []) && fits(&self.weight) && fits(&self.bias) && residual && !shape.contains(&0)
+        let fits = |tensor: &Tensor<1>| tensor.dims() == [shape[1]] && parameters([tensor]);
+        let alike = |residual: &Tensor<4>| residual.dims() == shape && residual.dtype() == input.dtype() && activations(residual);
+        let residual = self.residual.as_ref().is_none_or(alike);
+        activations(input) && fits(&self.weight) && fits(&self.bias) && residual && !shape.contains(&0)
     }
 }
 
-/// Whether all are f32 tensors of the flex backend, autodiff or not.
+/// Whether the kernels take this tensor as an input: f32 or bf16 of the flex backend, autodiff or not.
 #[cfg(feature = "flex")]
-pub(crate) fn has_kernels<const D: usize, const N: usize>(tensor: &Tensor<D>, others: [&Tensor<D>; N]) -> bool {
+fn activations<const D: usize>(tensor: &Tensor<D>) -> bool {
+    matches!(tensor.dtype(), DType::F32 | DType::BF16) && tensor.device() == Device::flex()
+}
+
+/// Whether the kernels take these tensors as parameters: f32 of the flex backend, autodiff or not.
+#[cfg(feature = "flex")]
+pub(crate) fn parameters<const D: usize, const N: usize>(tensors: [&Tensor<D>; N]) -> bool {
     let flex = Device::flex();
-    [tensor].into_iter().chain(others).all(|tensor| tensor.dtype() == DType::F32 && tensor.device() == flex)
+    tensors.into_iter().all(|tensor| tensor.dtype() == DType::F32 && tensor.device() == flex)
 }

@@ -104,16 +104,16 @@ pub fn listen<T>(work: impl FnOnce() -> T) -> (T, Vec<Event>) {
     (result, std::mem::take(&mut *events()))
 }
 
-/// Runs a kernel; where somebody listens, tells of it. `what` gives the work, its operations and the values (f32) that it reads and writes.
+/// Runs a kernel; where somebody listens, tells of it. `what` gives the work, its operations and the bytes that it reads and writes.
 #[inline]
 pub(crate) fn tell<T>(what: impl FnOnce() -> (Work, usize, usize), kernel: impl FnOnce() -> T) -> T {
     if !LISTENING.load(Ordering::Relaxed) {
         return kernel();
     }
-    let (work, operations, values) = what();
+    let (work, operations, bytes) = what();
     let begin = Instant::now();
     let result = kernel();
-    let event = Event { work, operations: operations as u64, bytes: (size_of::<f32>() * values) as u64, begin, end: Instant::now() };
+    let event = Event { work, operations: operations as u64, bytes: bytes as u64, begin, end: Instant::now() };
     events().push(event);
     result
 }
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn who_listens_hears_what_ran_and_nobody_else() {
-        let what = || (Work::Update, 6, 5);
+        let what = || (Work::Update, 6, 20);
         assert_eq!(tell(what, || 1), 1);
         let (result, events) = listen(|| tell(what, || 2));
         assert_eq!(result, 2);

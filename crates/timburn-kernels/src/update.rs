@@ -77,6 +77,6 @@ pub fn lerp(start: Tensor<1>, end: Tensor<1>, weight: f64) -> Tensor<1> {
 /// Whether all are f32 tensors of the flex backend without autodiff, of one length.
 #[cfg(feature = "flex")]
 fn in_place<'a>(tensor: &Tensor<1>, others: impl IntoIterator<Item = &'a Tensor<1>>) -> bool {
-    let plain = |tensor: &Tensor<1>| crate::ops::has_kernels(tensor, []) && !tensor.is_autodiff();
+    let plain = |tensor: &Tensor<1>| crate::ops::parameters([tensor]) && !tensor.is_autodiff();
     plain(tensor) && others.into_iter().all(|other| plain(other) && other.dims() == tensor.dims())
 }

@@ -65,6 +65,82 @@ fn convolution_agrees_with_burns() {
     }
 }
 
+fn rounded<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    tensor.cast(DType::BF16).cast(DType::F32)
+}
+
+#[test]
+fn bf16_inputs_and_f32_parameters_agree_with_f32_on_rounded_values() {
+    for case in &CASES {
+        let device = device();
+        let (_, _, padding, stride, dilation, groups) = *case;
+        let tensors = [random(case.0, &device), random(case.1, &device)].map(rounded).map(Tensor::detach);
+        let bias = random([case.1[0]], &device);
+        let run = |low: bool| {
+            let [x, w] = tensors.clone().map(Tensor::require_grad);
+            let b = bias.clone().require_grad();
+            let input = if low { x.clone().cast(DType::BF16) } else { x.clone() };
+            let y = conv2d(input, w.clone(), Some(b.clone()), ConvOptions::new_with_padding(stride, padding, dilation, groups));
+            assert_eq!(y.dtype(), if low { DType::BF16 } else { DType::F32 });
+            // A slope that bf16 holds.
+            let slope = rounded(y.clone().detach().cast(DType::F32)) * 0.0 + rounded(tensors[0].clone().mean().reshape([1, 1, 1, 1]));
+            let gradients = (y.clone().cast(DType::F32) * slope).sum().backward();
+            let (dx, dw, db) = (x.grad(&gradients).unwrap(), w.grad(&gradients).unwrap(), b.grad(&gradients).unwrap());
+            assert!(dw.dtype() == DType::F32 && db.dtype() == DType::F32, "gradients have their parameters' type");
+            [host(y), host(dx), host(dw), host(db)]
+        };
+        for (what, (found, expected)) in ["output", "input", "weight", "bias"].iter().zip(run(true).iter().zip(&run(false))) {
+            // Those of the parameters are sums in f32 of products of bf16 values.
+            let tolerance = if ["weight", "bias"].contains(what) { 1e-5 } else { 1.0 / 256.0 };
+            assert_close(&format!("{what} of {case:?}"), found, expected, tolerance);
+        }
+    }
+}
+
+#[test]
+fn bf16_normalisation_agrees_with_f32_on_rounded_values() {
+    for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
+        for (residual, train) in [(false, false), (false, true), (true, false), (true, true)] {
+            let device = device();
+            let shape = [4, 6, 7, 5];
+            let tensors = [random(shape, &device) * 3.0, random(shape, &device), random(shape, &device)].map(rounded).map(Tensor::detach);
+            let parameters = [random([6], &device) + 1.0, random([6], &device)];
+            let run = |low: bool| {
+                let [x, added, slope] = tensors.clone().map(Tensor::require_grad);
+                let [gamma, beta] = parameters.clone().map(Tensor::require_grad);
+                let lower = |tensor: &Tensor<4>| if low { tensor.clone().cast(DType::BF16) } else { tensor.clone() };
+                let residual = residual.then(|| lower(&added));
+                let norm = BatchNorm { weight: gamma.clone(), bias: beta.clone(), epsilon: 1e-5, residual, activation };
+                let (y, mut all) = if train {
+                    let trained = batch_norm_train(lower(&x), norm);
+                    (trained.output, vec![host(trained.mean), host(trained.variance)])
+                } else {
+                    let statistics = [Tensor::ones([6], &device) * 0.1, Tensor::ones([6], &device) * 1.7];
+                    let [mean, variance] = statistics;
+                    (batch_norm(lower(&x), norm, mean, variance), Vec::new())
+                };
+                assert_eq!(y.dtype(), lower(&x).dtype());
+                let gradients = (y.clone().cast(DType::F32) * slope).sum().backward();
+                all.extend([host(gamma.grad(&gradients).unwrap()), host(beta.grad(&gradients).unwrap())]);
+                let mut rounded = vec![host(y), host(x.grad(&gradients).unwrap())];
+                rounded.extend(added.grad(&gradients).map(host));
+                (all, rounded)
+            };
+            let (found, expected) = (run(true), run(false));
+            let what = format!("{activation:?}, residual {residual}, train {train}");
+            assert_eq!(found.1.len(), if residual { 3 } else { 2 });
+            // A mask that reads a rounded output passes what an f32 one just stops: single slopes differ there, and sums by a little.
+            let kinked = residual && activation != Activation::Identity;
+            for (number, (found, expected)) in found.0.iter().zip(&expected.0).enumerate() {
+                assert_close(&format!("{what}: {number} in f32"), found, expected, if kinked { 1e-2 } else { 1e-5 });
+            }
+            for (number, (found, expected)) in found.1.iter().zip(&expected.1).enumerate() {
+                assert_close(&format!("{what}: {number} in bf16"), found, expected, if kinked { 5e-2 } else { 1.0 / 256.0 });
+            }
+        }
+    }
+}
+
 #[test]
 fn transposed_and_sliced_inputs_are_read_in_their_order() {
     let device = device();

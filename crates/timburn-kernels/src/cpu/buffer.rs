@@ -2,19 +2,20 @@
 
 use std::cell::RefCell;
 
+use super::element::Element;
 use super::memory::Block;
 
 /// An output under construction. Its memory is not cleared first: at the sizes of a training step that would cost as much as a pass.
-pub(crate) struct Output(Block);
+pub(crate) struct Output<T = f32>(Block<T>);
 
-impl Output {
+impl<T: Element> Output<T> {
     /// Room for `len` values.
     pub(crate) fn new(len: usize) -> Self {
         Self(Block::new(len))
     }
 
     /// Where the values go.
-    pub(crate) fn pointer(&mut self) -> Shared {
+    pub(crate) fn pointer(&mut self) -> Shared<T> {
         Shared(self.0.as_mut_ptr())
     }
 
@@ -22,28 +23,35 @@ impl Output {
     ///
     /// # Safety
     /// Each of the values was written.
-    pub(crate) unsafe fn finish(self) -> Block {
+    pub(crate) unsafe fn finish(self) -> Block<T> {
         self.0
     }
 }
 
 /// A pointer into memory that tasks write disjoint parts of.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared(*mut f32);
+pub(crate) struct Shared<T = f32>(*mut T);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 // SAFETY: a bare address; each use of it is unsafe and says why its part is its own.
-unsafe impl Send for Shared {}
+unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T> Sync for Shared<T> {}
 
-impl Shared {
+impl<T> Shared<T> {
     /// This pointer.
-    pub(crate) fn new(values: *mut f32) -> Self {
+    pub(crate) fn new(values: *mut T) -> Self {
         Self(values)
     }
 
     /// A pointer to the first value of `values`.
-    pub(crate) fn from_slice(values: &mut [f32]) -> Self {
+    pub(crate) fn from_slice(values: &mut [T]) -> Self {
         Self(values.as_mut_ptr())
     }
 
@@ -51,7 +59,7 @@ impl Shared {
     ///
     /// # Safety
     /// `offset` is at most the length of the memory pointed to.
-    pub(crate) unsafe fn at(self, offset: usize) -> *mut f32 {
+    pub(crate) unsafe fn at(self, offset: usize) -> *mut T {
         // SAFETY: within the allocation, says the caller.
         unsafe { self.0.add(offset) }
     }

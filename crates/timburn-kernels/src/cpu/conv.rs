@@ -5,8 +5,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::buffer::{Output, Shared};
-use super::correlation::{Correlation, PackedWeights, WeightLayout};
+use super::convolved::Convolved;
+use super::correlation::{WeightLayout, Weights};
 use super::depthwise::{self, Depthwise};
+use super::element::Element;
 use super::joined;
 use super::memory::Block;
 use super::weight_gradient::WeightGradient;
@@ -60,7 +62,7 @@ impl ConvShape {
     }
 
     /// Whether the output, and whether the input's gradient, is a matrix product over the positions of all images: few positions, many weights.
-    fn is_joined(&self) -> [bool; 2] {
+    pub(super) fn is_joined(&self) -> [bool; 2] {
         self.winograd().map(|tile| tile.is_none() && joined::fits(self))
     }
 
@@ -72,11 +74,11 @@ impl ConvShape {
         self.images * self.outputs * self.result[0] * self.result[1]
     }
 
-    fn input<'a>(&self, values: &'a [f32]) -> Source<'a> {
+    fn input<'a, T>(&self, values: &'a [T]) -> Source<'a, T> {
         Source { values, channels: self.inputs, height: self.size[0], width: self.size[1] }
     }
 
-    fn output<'a>(&self, values: &'a [f32]) -> Source<'a> {
+    fn output<'a, T>(&self, values: &'a [T]) -> Source<'a, T> {
         Source { values, channels: self.outputs, height: self.result[0], width: self.result[1] }
     }
 
@@ -150,7 +152,7 @@ fn on_seen_pixels(shape: &ConvShape) -> Option<ConvShape> {
 }
 
 /// The pixels that a pointwise convolution sees.
-fn seen_pixels(shape: &ConvShape, input: &[f32]) -> Block {
+fn seen_pixels<T: Element>(shape: &ConvShape, input: &[T]) -> Block<T> {
     let [height, width] = shape.result;
     let mut seen = Output::new(shape.images * shape.inputs * height * width);
     let pointer = seen.pointer();
@@ -167,7 +169,7 @@ fn seen_pixels(shape: &ConvShape, input: &[f32]) -> Block {
 }
 
 /// Back to their places, zeros between.
-fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Block {
+fn spread_pixels<T: Element>(shape: &ConvShape, seen: &[T]) -> Block<T> {
     let [height, width] = shape.result;
     let mut input = Output::new(shape.input_len());
     let pointer = input.pointer();
@@ -176,7 +178,7 @@ fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Block {
         let from = &seen[plane * height * width..][..height * width];
         // SAFETY: this plane of `input`; it is written whole, before anything of it is read.
         let to = unsafe { std::slice::from_raw_parts_mut(pointer.at(plane * area), area) };
-        to.fill(0.0);
+        to.fill(T::default());
         for (to, from) in to.chunks_exact_mut(shape.size[1]).step_by(shape.stride[0]).zip(from.chunks_exact(width)) {
             if stride == 2 {
                 let to = &mut to[..2 * width - 1];
@@ -191,9 +193,9 @@ fn spread_pixels(shape: &ConvShape, seen: &[f32]) -> Block {
 }
 
 /// The output of a convolution with `weight` `[outputs, inputs / groups, kernel…]`.
-pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Block {
-    if shape.is_joined()[0] {
-        return joined::forward(shape, input, weight, bias);
+pub(crate) fn forward<T: Convolved>(shape: &ConvShape, input: &[T], weight: &[f32], bias: Option<&[f32]>) -> Block<T> {
+    if let Some(output) = T::forward_joined(shape, input, weight, bias) {
+        return output;
     }
     if let Some(cropped) = Cropped::new(shape) {
         return forward(&cropped.shape, input, &cropped.crop(weight, shape.kernel), bias);
@@ -204,7 +206,7 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
     let mut output = Output::new(shape.output_len());
     let target = output.pointer();
     let (source, images) = (shape.input(input), shape.images);
-    if let [Some(tile), _] = shape.winograd() {
+    if let [Some(tile), _] = T::winograd(shape) {
         let (before, outputs, result) = (shape.before, shape.outputs, shape.result);
         // SAFETY: the whole output, of which there is no other user; `tile` has looked at the channels.
         unsafe {
@@ -223,8 +225,8 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
             let (rows, channels, taps) = (shape.rows(), shape.channels(), shape.taps());
             let layout =
                 WeightLayout { group: rows * channels * taps, row: channels * taps, channel: taps, taps: &(0..taps).collect::<Vec<_>>() };
-            let weights = &PackedWeights::new(weight, [shape.groups, rows, channels], &layout);
-            Correlation { source, images, groups: shape.groups, reach, weights, bias, target }.run();
+            let weights = Weights { values: weight, sizes: [shape.groups, rows, channels], layout };
+            T::correlate(source, images, reach, &weights, bias, target);
         }
         output.finish()
     }
@@ -234,9 +236,9 @@ pub(crate) fn forward(shape: &ConvShape, input: &[f32], weight: &[f32], bias: Op
 ///
 /// An input pixel was seen by those taps whose distance to it is a multiple of the stride: for each residue of the pixel's row and
 /// column these are fixed, and the gradient is a correlation of stride 1 with them.
-pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]) -> Block {
-    if shape.is_joined()[1] {
-        return joined::input_gradient(shape, gradient, weight);
+pub(crate) fn input_gradient<T: Convolved>(shape: &ConvShape, gradient: &[T], weight: &[f32]) -> Block<T> {
+    if let Some(output) = T::input_gradient_joined(shape, gradient, weight) {
+        return output;
     }
     if let Some(cropped) = Cropped::new(shape) {
         return input_gradient(&cropped.shape, gradient, &cropped.crop(weight, shape.kernel));
@@ -247,7 +249,7 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
     let mut output = Output::new(shape.input_len());
     let pointer = output.pointer();
     let (source, images) = (shape.output(gradient), shape.images);
-    if let [_, Some(tile)] = shape.winograd() {
+    if let [_, Some(tile)] = T::winograd(shape) {
         // The gradient is padded by what the kernel reaches beyond the input's padding.
         let (before, outputs, result) = (shape.before.map(|before| 2 - before), shape.inputs, shape.size);
         // SAFETY: as in `forward`.
@@ -306,8 +308,8 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
             unsafe {
                 let target = Shared::new(whole.at(start));
                 let layout = WeightLayout { group: rows * channels * taps, row: taps, channel: channels * taps, taps: kernel };
-                let weights = &PackedWeights::new(weight, [shape.groups, channels, rows], &layout);
-                Correlation { source, images, groups: shape.groups, reach, weights, bias: None, target }.run();
+                let weights = Weights { values: weight, sizes: [shape.groups, channels, rows], layout };
+                T::correlate(source, images, reach, &weights, None, target);
             }
             start += images * shape.inputs * grid.0 * grid.1;
         }
@@ -346,9 +348,9 @@ pub(crate) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
 }
 
 /// The gradient with respect to the weight.
-pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Block {
-    if shape.is_joined()[0] {
-        return joined::weight_gradient(shape, input, gradient);
+pub(crate) fn weight_gradient<T: Convolved>(shape: &ConvShape, input: &[T], gradient: &[T]) -> Block {
+    if let Some(output) = T::weight_gradient_joined(shape, input, gradient) {
+        return output;
     }
     if let Some(cropped) = Cropped::new(shape) {
         return cropped.embed(&weight_gradient(&cropped.shape, input, gradient), shape.kernel);
@@ -358,21 +360,21 @@ pub(crate) fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]
     }
     let (source, slope) = (shape.input(input), shape.output(gradient));
     let (images, before) = (shape.images, shape.before);
-    match shape.winograd()[0] {
-        Some(4) => return Gradient::<4, 6> { source, slope, images, before }.run(),
-        Some(_) => return Gradient::<2, 4> { source, slope, images, before }.run(),
+    match T::winograd(shape)[0] {
+        Some(4) => return Gradient::<T, 4, 6> { source, slope, images, before }.run(),
+        Some(_) => return Gradient::<T, 2, 4> { source, slope, images, before }.run(),
         None => {}
     }
     let reach = &shape.reach();
     if shape.is_depthwise() {
         depthwise::weight_gradient(source, slope, images, reach)
     } else {
-        WeightGradient { source, gradient: slope, images, groups: shape.groups, reach }.run()
+        T::multiply(&WeightGradient { source, gradient: slope, images, groups: shape.groups, reach })
     }
 }
 
 /// The gradient with respect to the bias.
-pub(crate) fn bias_gradient(shape: &ConvShape, gradient: &[f32]) -> Block {
+pub(crate) fn bias_gradient<T: Element>(shape: &ConvShape, gradient: &[T]) -> Block {
     let area = shape.result[0] * shape.result[1];
     let sum = |channel: usize| {
         let planes = (0..shape.images).map(|image| &gradient[(image * shape.outputs + channel) * area..][..area]);

@@ -11,8 +11,9 @@ use macerator::{ReduceAdd, Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unal
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
+use super::element::{Element, copy};
 use super::memory::Block;
-use super::tile::{MAX_LANES, copy_exact, lanes, many_registers, splat};
+use super::tile::{MAX_LANES, lanes, many_registers, splat};
 use super::window::{Reach, Source, Window};
 use crate::level::AutoArch;
 
@@ -27,8 +28,8 @@ const TASKS: usize = 8;
 pub(crate) type Residue = Vec<(usize, usize)>;
 
 /// `target[n, c, i · stride + r] = bias[c] + Σ weights[c, k] · source[n, c, i + taps[t]]` over the pairs `(t, k)` of residue `r`.
-pub(crate) struct Depthwise<'a> {
-    pub(crate) source: Source<'a>,
+pub(crate) struct Depthwise<'a, T> {
+    pub(crate) source: Source<'a, T>,
     pub(crate) images: usize,
     pub(crate) reach: &'a Reach,
     /// `[channels][kernel positions]`.
@@ -37,12 +38,12 @@ pub(crate) struct Depthwise<'a> {
     /// By rows, then columns.
     pub(crate) residues: &'a [Residue],
     pub(crate) stride: [usize; 2],
-    pub(crate) target: Shared,
+    pub(crate) target: Shared<T>,
     /// Height and width of the target.
     pub(crate) size: [usize; 2],
 }
 
-impl Depthwise<'_> {
+impl<T: Element> Depthwise<'_, T> {
     /// Computes and writes the target.
     ///
     /// # Safety
@@ -56,8 +57,8 @@ impl Depthwise<'_> {
     }
 }
 
-struct Planes<'a> {
-    job: &'a Depthwise<'a>,
+struct Planes<'a, T> {
+    job: &'a Depthwise<'a, T>,
     planes: Range<usize>,
 }
 
@@ -78,7 +79,7 @@ fn places<S: Simd>([rows, columns]: [usize; 2], step: usize, pitch: usize) -> Ve
     (0..rows).flat_map(|row| (0..across).map(move |column| place(row, column))).collect()
 }
 
-impl WithSimd for Planes<'_> {
+impl<T: Element> WithSimd for Planes<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -100,15 +101,18 @@ impl WithSimd for Planes<'_> {
         for plane in self.planes {
             let (image, channel) = (plane / source.channels, plane % source.channels);
             window.move_to(image);
-            window.fill::<S>(channel..channel + 1, pixels);
+            window.fill::<S, f32>(channel..channel + 1, pixels);
             let weights = &weights[channel * positions..][..positions];
             let start = bias.map_or(0.0, |bias| bias[channel]);
             for (index, taps) in taps.iter().enumerate() {
                 // SAFETY: places lie in this plane of the target, which is this task's, or in the residue's scratch; what a vector sees
                 // beyond the window is slack.
                 unsafe {
-                    let to = if direct { target.at(plane * size[0] * size[1]) } else { results.as_mut_ptr().add(index * plane_len) };
-                    compute::<S>(pixels.as_ptr(), weights, taps, start, &places, to);
+                    if direct {
+                        compute::<S, T>(pixels.as_ptr(), weights, taps, start, &places, target.at(plane * size[0] * size[1]));
+                    } else {
+                        compute::<S, f32>(pixels.as_ptr(), weights, taps, start, &places, results.as_mut_ptr().add(index * plane_len));
+                    }
                 }
             }
             if !direct {
@@ -128,7 +132,14 @@ impl WithSimd for Planes<'_> {
 /// # Safety
 /// What the taps see of all places is in `pixels`, and the places are the caller's to write.
 #[inline(always)]
-unsafe fn compute<S: Simd>(pixels: *const f32, weights: &[f32], taps: &[(usize, usize)], start: f32, places: &[Place], target: *mut f32) {
+unsafe fn compute<S: Simd, T: Element>(
+    pixels: *const f32,
+    weights: &[f32],
+    taps: &[(usize, usize)],
+    start: f32,
+    places: &[Place],
+    target: *mut T,
+) {
     for group in places.chunks(SUMS) {
         let mut from = [pixels; SUMS];
         for i in 0..SUMS {
@@ -151,11 +162,11 @@ unsafe fn compute<S: Simd>(pixels: *const f32, weights: &[f32], taps: &[(usize, 
             unsafe {
                 let to = target.add(group[i].to);
                 if group[i].count == lanes::<S>() {
-                    vstore_unaligned(to, sums[i]);
+                    T::store::<S>(to, sums[i]);
                 } else {
                     let mut values = [0f32; MAX_LANES];
                     vstore_unaligned(values.as_mut_ptr(), sums[i]);
-                    copy_exact::<S>(values.as_ptr(), to, group[i].count);
+                    copy::<S, f32, T>(values.as_ptr(), to, group[i].count);
                 }
             }
         }
@@ -164,25 +175,25 @@ unsafe fn compute<S: Simd>(pixels: *const f32, weights: &[f32], taps: &[(usize, 
 
 /// Value `j · stride + c` of a row is value `j` of part `c`; parts are `pitch` apart.
 #[inline(always)]
-pub(super) fn interleave(line: &mut [f32], parts: &[f32], pitch: usize, stride: usize) {
+pub(super) fn interleave<T: Element>(line: &mut [T], parts: &[f32], pitch: usize, stride: usize) {
     if stride == 2 {
         let (even, odd) = (&parts[..line.len().div_ceil(2)], &parts[pitch..pitch + line.len() / 2]);
         for i in 0..odd.len() {
-            line[2 * i] = even[i];
-            line[2 * i + 1] = odd[i];
+            line[2 * i] = T::from_f32(even[i]);
+            line[2 * i + 1] = T::from_f32(odd[i]);
         }
         if line.len() % 2 == 1 {
-            line[2 * odd.len()] = even[odd.len()];
+            line[2 * odd.len()] = T::from_f32(even[odd.len()]);
         }
         return;
     }
     for column in 0..line.len() {
-        line[column] = parts[column % stride * pitch + column / stride];
+        line[column] = T::from_f32(parts[column % stride * pitch + column / stride]);
     }
 }
 
 /// `Σ gradient[n, c, p] · source[n, c, p · stride + taps[t]]` as `[c][t]`.
-pub(crate) fn weight_gradient(source: Source<'_>, gradient: Source<'_>, images: usize, reach: &Reach) -> Block {
+pub(crate) fn weight_gradient<T: Element>(source: Source<'_, T>, gradient: Source<'_, T>, images: usize, reach: &Reach) -> Block {
     let (channels, taps) = (source.channels, reach.taps.len());
     // A fixed number of images to a sum, added in order: results do not depend on the number of threads.
     let chunks = images.div_ceil(IMAGES);
@@ -203,9 +214,9 @@ pub(crate) fn weight_gradient(source: Source<'_>, gradient: Source<'_>, images: 
     total.into()
 }
 
-struct PlaneGradients<'a> {
-    source: Source<'a>,
-    gradient: Source<'a>,
+struct PlaneGradients<'a, T> {
+    source: Source<'a, T>,
+    gradient: Source<'a, T>,
     reach: &'a Reach,
     images: usize,
     /// Chunks of images times channels.
@@ -213,7 +224,7 @@ struct PlaneGradients<'a> {
     sums: Shared,
 }
 
-impl WithSimd for PlaneGradients<'_> {
+impl<T: Element> WithSimd for PlaneGradients<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -232,14 +243,14 @@ impl WithSimd for PlaneGradients<'_> {
             totals.fill(0.0);
             for image in chunk * IMAGES..self.images.min((chunk + 1) * IMAGES) {
                 window.move_to(image);
-                window.fill::<S>(channel..channel + 1, pixels);
+                window.fill::<S, f32>(channel..channel + 1, pixels);
                 // What lies beyond the window is stale: it meets the zeros at the end of each row, and must be finite.
                 pixels[bound..].fill(0.0);
                 let plane = &gradient.values[(image * gradient.channels + channel) * area..][..area];
                 for row in 0..rows {
                     let (to, from) = (&mut slopes[row * pitch..][..pitch], &plane[row * columns..][..columns]);
                     // SAFETY: slices at least as long.
-                    unsafe { copy_exact::<S>(from.as_ptr(), to.as_mut_ptr(), columns) };
+                    unsafe { copy::<S, T, f32>(from.as_ptr(), to.as_mut_ptr(), columns) };
                     to[columns..].fill(0.0);
                 }
                 let (slopes, size, step) = (slopes.as_ptr(), [rows, pitch], window.row_step());

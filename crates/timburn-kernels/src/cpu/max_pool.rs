@@ -3,12 +3,13 @@
 
 use std::ops::Range;
 
-use macerator::{Simd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Simd, WithSimd, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
+use super::element::{Convert, Element, cast};
 use super::memory::Block;
-use super::tile::{MAX_LANES, copy_exact, lanes, splat};
+use super::tile::{MAX_LANES, lanes, splat};
 use super::window::pick;
 use crate::level::AutoArch;
 
@@ -32,7 +33,7 @@ impl PoolShape {
 }
 
 /// The maxima, and which of the nine pixels each is: the first of equal ones, or the last that is NaN, as in PyTorch.
-pub(crate) fn forward(shape: &PoolShape, input: &[f32]) -> (Block, Vec<u8>) {
+pub(crate) fn forward<T: Element>(shape: &PoolShape, input: &[T]) -> (Block<T>, Vec<u8>) {
     let [height, width] = shape.result();
     let mut output = Output::new(shape.planes * height * width);
     let pointer = output.pointer();
@@ -46,16 +47,16 @@ pub(crate) fn forward(shape: &PoolShape, input: &[f32]) -> (Block, Vec<u8>) {
     (unsafe { output.finish() }, chosen)
 }
 
-struct Forward<'a> {
+struct Forward<'a, T> {
     shape: &'a PoolShape,
-    input: &'a [f32],
+    input: &'a [T],
     planes: Range<usize>,
-    output: Shared,
+    output: Shared<T>,
     /// Of these planes.
     chosen: &'a mut [u8],
 }
 
-impl WithSimd for Forward<'_> {
+impl<T: Element> WithSimd for Forward<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -64,15 +65,15 @@ impl WithSimd for Forward<'_> {
         // Three lines as vectors see them: columns -1, 1, 3, … and 0, 2, 4, …; what is not there is never the maximum.
         let pitch = columns.next_multiple_of(lanes::<S>()) + 2 * MAX_LANES;
         let mut scratch = Scratch::new(6 * pitch);
-        let lines = scratch.values();
+        let lines = cast::<T>(scratch.values());
         let mut numbers = [0f32; MAX_LANES];
-        let mut values = [0f32; MAX_LANES];
+        let mut values = [T::default(); MAX_LANES];
         for (plane, chosen) in self.planes.zip(self.chosen.chunks_exact_mut(rows * columns)) {
             let input = &self.input[plane * height * width..][..height * width];
             for row in 0..rows {
                 for i in 0..3 {
                     let lines = &mut lines[2 * i * pitch..][..2 * pitch];
-                    lines.fill(f32::NEG_INFINITY);
+                    lines.fill(T::from_f32(f32::NEG_INFINITY));
                     // Line 2 · row + i - 1; the last result's third may lie below the plane.
                     let Some(line) = (2 * row + i).checked_sub(1).filter(|&line| line < height) else { continue };
                     let line = &input[line * width..][..width];
@@ -93,7 +94,7 @@ impl WithSimd for Forward<'_> {
                                 1 => pitch + column,
                                 _ => column + 1,
                             };
-                            let value = vload_unaligned::<S, f32>(lines.as_ptr().add(tap / 3 * 2 * pitch + at));
+                            let value = T::load::<S>(lines.as_ptr().add(tap / 3 * 2 * pitch + at));
                             let larger = value.gt(best).select(value, best);
                             let larger_number = value.gt(best).select(splat::<S>(tap as f32), number);
                             // A NaN is equal to nothing.
@@ -101,8 +102,8 @@ impl WithSimd for Forward<'_> {
                             number = value.eq(value).select(larger_number, splat::<S>(tap as f32));
                         }
                         let count = (columns - column).min(lanes::<S>());
-                        vstore_unaligned(values.as_mut_ptr(), best);
-                        copy_exact::<S>(values.as_ptr(), self.output.at(to + column), count);
+                        T::store::<S>(values.as_mut_ptr(), best);
+                        std::ptr::copy_nonoverlapping(values.as_ptr(), self.output.at(to + column), count);
                         vstore_unaligned(numbers.as_mut_ptr(), number);
                         let chosen = &mut chosen[row * columns + column..][..count];
                         for i in 0..count {
@@ -115,29 +116,29 @@ impl WithSimd for Forward<'_> {
     }
 }
 
-/// The gradient of the input.
-pub(crate) fn backward(shape: &PoolShape, gradient: &[f32], chosen: &[u8]) -> Block {
+/// The gradient of the input. Where several slopes meet, their sum is rounded once.
+pub(crate) fn backward<T: Element>(shape: &PoolShape, gradient: &[T], chosen: &[u8]) -> Block<T> {
     let ([height, width], [rows, columns]) = (shape.size, shape.result());
     let mut output = Output::new(shape.planes * height * width);
     let pointer = output.pointer();
     shape.tasks().for_each(|planes| {
+        let mut scratch = Scratch::new(height * width);
         for plane in planes {
-            // SAFETY: this plane, which is written whole before anything of it is read.
-            let to = unsafe {
-                let to = pointer.at(plane * height * width);
-                to.write_bytes(0, height * width);
-                std::slice::from_raw_parts_mut(to, height * width)
-            };
+            let sums = scratch.values();
+            sums.fill(0.0);
             let from = gradient[plane * rows * columns..][..rows * columns].chunks_exact(columns);
             for (row, (from, chosen)) in from.zip(chosen[plane * rows * columns..].chunks_exact(columns)).enumerate() {
                 for (column, (&slope, &tap)) in from.iter().zip(chosen).enumerate() {
                     let tap = usize::from(tap);
                     let at = (2 * row + tap / 3).wrapping_sub(1).wrapping_mul(width).wrapping_add((2 * column + tap % 3).wrapping_sub(1));
-                    if let Some(value) = to.get_mut(at) {
-                        *value += slope;
+                    if let Some(sum) = sums.get_mut(at) {
+                        *sum += slope.to_f32();
                     }
                 }
             }
+            // SAFETY: this plane of the output.
+            let to = unsafe { pointer.at(plane * height * width) };
+            AutoArch::new().dispatch(Convert { values: &*sums, to });
         }
     });
     // SAFETY: all planes were written.
@@ -146,6 +147,8 @@ pub(crate) fn backward(shape: &PoolShape, gradient: &[f32], chosen: &[u8]) -> Bl
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
 
     /// Maximum and its pixel, in PyTorch's order.
@@ -186,6 +189,12 @@ mod tests {
                 expected[plane * area + at] += slope[i];
             }
             assert_eq!(dx[..], expected[..], "{size:?}");
+            // These numbers are bf16 too.
+            let round = |values: &[f32]| values.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<bf16>>();
+            let (y16, chosen16) = forward(&shape, &round(&x));
+            let same = |a: &[bf16], b: &[f32]| a.iter().zip(b).all(|(a, b)| a.to_f32() == *b || (a.is_nan() && b.is_nan()));
+            assert!(same(&y16, &y) && chosen16 == chosen, "{size:?}");
+            assert!(same(&backward(&shape, &round(&slope), &chosen), &expected), "{size:?}");
         }
     }
 }

@@ -5,9 +5,12 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::ops::{Bound, Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::element::Element;
 
 /// Values of a cache line; blocks start at one.
 const LINE: usize = 16;
@@ -19,18 +22,19 @@ const PATIENCE: u64 = 4096;
 const INSPECTION: u64 = 512;
 
 /// Values of any content, initialised or not, until their owner says so.
-pub(crate) struct Block {
+pub(crate) struct Block<T = f32> {
     start: NonNull<f32>,
-    /// Values there is room for: a class of [`class`].
+    /// f32 values there is room for: a class of [`class`].
     capacity: usize,
     /// Values that count.
     len: usize,
+    of: PhantomData<T>,
 }
 
-// SAFETY: owned memory, as a `Vec<f32>`.
-unsafe impl Send for Block {}
+// SAFETY: owned memory, as a `Vec<T>`.
+unsafe impl<T: Element> Send for Block<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Block {}
+unsafe impl<T: Element> Sync for Block<T> {}
 
 /// Sizes come in eight classes to each power of two: at most an eighth of a block is not used.
 fn class(len: usize) -> usize {
@@ -99,34 +103,39 @@ pub(crate) fn release() {
     free(idle);
 }
 
-impl Block {
+impl<T: Element> Block<T> {
     /// Room for `len` values, of any content.
     pub(crate) fn new(len: usize) -> Self {
-        let capacity = class(len);
+        const { assert!(size_of::<T>() <= size_of::<f32>()) };
+        let of = PhantomData;
+        // No overflow where an f32 of each would fit.
+        let capacity = class(len.div_ceil(size_of::<f32>() / size_of::<T>()));
         if capacity >= SMALLEST
             && let Some((start, capacity)) = Pool::lock().take(capacity)
         {
-            return Self { start, capacity, len };
+            return Self { start, capacity, len, of };
         }
         let layout = layout(capacity);
         // SAFETY: never of size 0: a class has at least one value.
         let start = unsafe { alloc(layout) }.cast::<f32>();
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { start, capacity, len }
+        Self { start, capacity, len, of }
     }
 
     /// The first value's address.
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.start.as_ptr()
-    }
-
-    /// Values there is room for.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
+        self.start.as_ptr().cast()
     }
 }
 
-impl Drop for Block {
+impl<T> Block<T> {
+    /// Bytes there is room for.
+    pub(crate) fn bytes(&self) -> usize {
+        self.capacity * size_of::<f32>()
+    }
+}
+
+impl<T> Drop for Block<T> {
     fn drop(&mut self) {
         let (start, capacity) = (self.start, self.capacity);
         if capacity < SMALLEST {
@@ -142,19 +151,19 @@ impl Drop for Block {
     }
 }
 
-impl Deref for Block {
-    type Target = [f32];
+impl<T: Element> Deref for Block<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         // SAFETY: that many values, initialised: whoever hands out a block has written them.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len) }
     }
 }
 
-impl DerefMut for Block {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T: Element> DerefMut for Block<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and borrowed for writing.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len) }
     }
 }
 
@@ -167,7 +176,7 @@ impl From<Vec<f32>> for Block {
     }
 }
 
-impl std::fmt::Debug for Block {
+impl<T> std::fmt::Debug for Block<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Block({} of {})", self.len, self.capacity)
     }
@@ -175,6 +184,8 @@ impl std::fmt::Debug for Block {
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
 
     #[test]
@@ -191,13 +202,17 @@ mod tests {
     fn a_freed_block_is_used_again_and_release_gives_it_back() {
         // A size that no other test comes near.
         let len = 3_333_333;
-        let first = Block::new(len).as_mut_ptr();
-        let mut second = Block::new(len);
+        let first = Block::<f32>::new(len).as_mut_ptr();
+        let mut second = Block::<f32>::new(len);
         assert_eq!(second.as_mut_ptr(), first);
-        let mut other = Block::new(len);
-        assert_ne!(other.as_mut_ptr(), first);
+        let mut other = Block::<f32>::new(len);
+        let third = other.as_mut_ptr();
+        assert_ne!(third, first);
         assert!(first.is_aligned() && first.addr().is_multiple_of(64));
         drop((second, other));
+        // Half as large values, twice as many.
+        let half = Block::<bf16>::new(2 * len - 1).as_mut_ptr().cast::<f32>();
+        assert!(half == first || half == third);
         release();
         assert!(Pool::lock().idle.get(&class(len)).is_none_or(Vec::is_empty));
     }

@@ -2,15 +2,19 @@
 
 pub(crate) mod buffer;
 pub(crate) mod conv;
+pub(crate) mod convolved;
 mod correlation;
 mod depthwise;
+pub(crate) mod element;
 pub(crate) mod elementwise;
 mod joined;
 pub(crate) mod max_pool;
 pub(crate) mod memory;
 pub(crate) mod norm;
+mod operand;
 mod sweep;
 pub(crate) mod tile;
+mod tile_bf16;
 mod transpose;
 mod weight_gradient;
 mod window;
@@ -18,3 +22,5 @@ mod winograd;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_bf16;

@@ -7,6 +7,7 @@ use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Shared};
+use super::element::Element;
 use super::memory::Block;
 use super::sweep::{self, Affine, apply};
 use crate::Activation;
@@ -47,32 +48,32 @@ pub(crate) struct Norm<'a> {
 }
 
 /// The sum of a slice.
-pub(crate) fn sum(values: &[f32]) -> f32 {
-    struct Sum<'a>(&'a [f32]);
-    impl WithSimd for Sum<'_> {
+pub(crate) fn sum<T: Element>(values: &[T]) -> f32 {
+    struct Sum<'a, T>(&'a [T]);
+    impl<T: Element> WithSimd for Sum<'_, T> {
         type Output = f32;
         #[inline(always)]
         fn with_simd<S: Simd>(self) -> f32 {
-            sweep::sum::<S>(self.0)
+            sweep::sum::<S, T>(self.0)
         }
     }
     AutoArch::new().dispatch(Sum(values))
 }
 
-/// Calls a function for vectors of `S` and the activation as a constant.
+/// Calls a function for vectors of `S`, values of `T` and the activation as a constant.
 macro_rules! for_activation {
-    ($activation:expr, $call:ident::<$S:ident>($($argument:expr),* $(,)?)) => {
+    ($activation:expr, $call:ident::<$S:ident, $T:ident>($($argument:expr),* $(,)?)) => {
         match $activation {
-            Activation::Identity => $call::<$S, { sweep::IDENTITY }>($($argument),*),
-            Activation::Relu => $call::<$S, { sweep::RELU }>($($argument),*),
-            Activation::Relu6 => $call::<$S, { sweep::RELU6 }>($($argument),*),
+            Activation::Identity => $call::<$S, $T, { sweep::IDENTITY }>($($argument),*),
+            Activation::Relu => $call::<$S, $T, { sweep::RELU }>($($argument),*),
+            Activation::Relu6 => $call::<$S, $T, { sweep::RELU6 }>($($argument),*),
         }
     };
 }
 
 /// What [`Norm::train`] gives.
-pub(crate) struct Trained {
-    pub(crate) output: Block,
+pub(crate) struct Trained<T> {
+    pub(crate) output: Block<T>,
     pub(crate) mean: Vec<f32>,
     /// Biased.
     pub(crate) variance: Vec<f32>,
@@ -87,7 +88,7 @@ impl Norm<'_> {
     }
 
     /// Normalises with the batch's own statistics.
-    pub(crate) fn train(&self, input: &[f32], residual: Option<&[f32]>) -> Trained {
+    pub(crate) fn train<T: Element>(&self, input: &[T], residual: Option<&[T]>) -> Trained<T> {
         let mut output = Output::new(self.shape.len());
         let pointer = output.pointer();
         let channel = |channel| AutoArch::new().dispatch(TrainChannel { norm: self, channel, input, residual, output: pointer });
@@ -101,7 +102,14 @@ impl Norm<'_> {
     ///
     /// # Safety
     /// `output` points to as many values as the shape says, which no one else uses; in place they are initialised.
-    pub(crate) unsafe fn fixed(&self, input: Option<&[f32]>, residual: Option<&[f32]>, mean: &[f32], variance: &[f32], output: Shared) {
+    pub(crate) unsafe fn fixed<T: Element>(
+        &self,
+        input: Option<&[T]>,
+        residual: Option<&[T]>,
+        mean: &[f32],
+        variance: &[f32],
+        output: Shared<T>,
+    ) {
         let NormShape { channels, area, .. } = self.shape;
         let affine: Vec<Affine> = (0..channels).map(|channel| self.affine(channel, mean[channel], variance[channel])).collect();
         (0..self.shape.images * channels).into_par_iter().with_min_len(1 + 4096 / area.max(1)).for_each(|plane| {
@@ -116,15 +124,15 @@ impl Norm<'_> {
 }
 
 /// A channel of [`Norm::train`], whose planes of `output` are the task's.
-struct TrainChannel<'a> {
+struct TrainChannel<'a, T> {
     norm: &'a Norm<'a>,
     channel: usize,
-    input: &'a [f32],
-    residual: Option<&'a [f32]>,
-    output: Shared,
+    input: &'a [T],
+    residual: Option<&'a [T]>,
+    output: Shared<T>,
 }
 
-impl WithSimd for TrainChannel<'_> {
+impl<T: Element> WithSimd for TrainChannel<'_, T> {
     /// Mean and biased variance.
     type Output = (f32, f32);
 
@@ -133,12 +141,12 @@ impl WithSimd for TrainChannel<'_> {
         let (shape, area) = (self.norm.shape, self.norm.shape.area);
         let mut total = 0f64;
         for at in shape.planes(self.channel) {
-            total += f64::from(sweep::sum::<S>(&self.input[at..at + area]));
+            total += f64::from(sweep::sum::<S, T>(&self.input[at..at + area]));
         }
         let mean = (total / shape.count()) as f32;
         let mut total = 0f64;
         for at in shape.planes(self.channel) {
-            total += f64::from(sweep::squares::<S>(&self.input[at..at + area], mean));
+            total += f64::from(sweep::squares::<S, T>(&self.input[at..at + area], mean));
         }
         let variance = (total / shape.count()) as f32;
         let affine = self.norm.affine(self.channel, mean, variance);
@@ -146,23 +154,23 @@ impl WithSimd for TrainChannel<'_> {
             let residual = self.residual.map(|residual| &residual[at..at + area]);
             let x = self.input[at..at + area].as_ptr();
             // SAFETY: a plane of this channel, which is only written, and here alone.
-            unsafe { for_activation!(self.norm.activation, apply::<S>(affine, x, residual, self.output.at(at), area)) };
+            unsafe { for_activation!(self.norm.activation, apply::<S, T>(affine, x, residual, self.output.at(at), area)) };
         }
         (mean, variance)
     }
 }
 
 /// A plane of [`Norm::fixed`], which is the task's; without `x` in place.
-struct FixedPlane<'a> {
+struct FixedPlane<'a, T> {
     affine: Affine,
     activation: Activation,
-    x: Option<&'a [f32]>,
-    residual: Option<&'a [f32]>,
-    output: *mut f32,
+    x: Option<&'a [T]>,
+    residual: Option<&'a [T]>,
+    output: *mut T,
     area: usize,
 }
 
-impl WithSimd for FixedPlane<'_> {
+impl<T: Element> WithSimd for FixedPlane<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -172,18 +180,18 @@ impl WithSimd for FixedPlane<'_> {
             None => self.output.cast_const(),
         };
         // SAFETY: whole planes; in place they are initialised.
-        unsafe { for_activation!(self.activation, apply::<S>(self.affine, x, self.residual, self.output, self.area)) };
+        unsafe { for_activation!(self.activation, apply::<S, T>(self.affine, x, self.residual, self.output, self.area)) };
     }
 }
 
 /// What the backward pass starts from.
-pub(crate) struct Backward<'a> {
+pub(crate) struct Backward<'a, T> {
     pub(crate) norm: Norm<'a>,
-    pub(crate) input: &'a [f32],
+    pub(crate) input: &'a [T],
     pub(crate) mean: &'a [f32],
     pub(crate) variance: &'a [f32],
     /// The forward pass's output, where a residual was added: without one the activation's input is computed again.
-    pub(crate) output: Option<&'a [f32]>,
+    pub(crate) output: Option<&'a [T]>,
     /// Whether mean and variance are the batch's own, and so functions of the input.
     pub(crate) batch_statistics: bool,
 }
@@ -194,12 +202,12 @@ pub(crate) struct ParameterGradients {
     pub(crate) beta: Vec<f32>,
 }
 
-impl Backward<'_> {
+impl<T: Element> Backward<'_, T> {
     /// Turns the output's gradient in `slope` into the input's. `residual` gets what passes the activation.
     ///
     /// # Safety
     /// Both point to as many values as the shape says, which no one else uses; those of `slope` are initialised.
-    pub(crate) unsafe fn run(&self, slope: Shared, residual: Option<Shared>) -> ParameterGradients {
+    pub(crate) unsafe fn run(&self, slope: Shared<T>, residual: Option<Shared<T>>) -> ParameterGradients {
         let channel = |channel| AutoArch::new().dispatch(BackwardChannel { job: self, channel, slope, residual });
         let gradients: Vec<(f32, f32)> = (0..self.norm.shape.channels).into_par_iter().map(channel).collect();
         let (gamma, beta) = gradients.into_iter().unzip();
@@ -208,28 +216,28 @@ impl Backward<'_> {
 }
 
 /// A channel of [`Backward::run`], whose planes of `slope` and `residual` are the task's.
-struct BackwardChannel<'a> {
-    job: &'a Backward<'a>,
+struct BackwardChannel<'a, T> {
+    job: &'a Backward<'a, T>,
     channel: usize,
-    slope: Shared,
-    residual: Option<Shared>,
+    slope: Shared<T>,
+    residual: Option<Shared<T>>,
 }
 
-impl WithSimd for BackwardChannel<'_> {
+impl<T: Element> WithSimd for BackwardChannel<'_, T> {
     /// Gradients of γ and β.
     type Output = (f32, f32);
 
     #[inline(always)]
     fn with_simd<S: Simd>(self) -> (f32, f32) {
         // SAFETY: this task's planes, as the caller of `run` grants.
-        unsafe { for_activation!(self.job.norm.activation, backward_channel::<S>(&self)) }
+        unsafe { for_activation!(self.job.norm.activation, backward_channel::<S, T>(&self)) }
     }
 }
 
 /// # Safety
 /// The planes of the channel are the caller's, and those of `slope` initialised.
 #[inline(always)]
-unsafe fn backward_channel<S: Simd, const A: u8>(task: &BackwardChannel<'_>) -> (f32, f32) {
+unsafe fn backward_channel<S: Simd, T: Element, const A: u8>(task: &BackwardChannel<'_, T>) -> (f32, f32) {
     let &BackwardChannel { job, channel, slope, residual } = task;
     let (norm, area) = (&job.norm, job.norm.shape.area);
     let (mean, variance) = (job.mean[channel], job.variance[channel]);
@@ -244,9 +252,9 @@ unsafe fn backward_channel<S: Simd, const A: u8>(task: &BackwardChannel<'_>) -> 
                 Some(output) => {
                     let residual = residual.map(|residual| residual.at(at));
                     // What passes is kept: the output's mask is not needed a second time.
-                    sweep::mask::<S, A>(mean, x, &output[at..at + area], slope.at(at), residual)
+                    sweep::mask::<S, T, A>(mean, x, &output[at..at + area], slope.at(at), residual)
                 }
-                None => sweep::slopes::<S, A>(affine, x, slope.at(at)),
+                None => sweep::slopes::<S, T, A>(affine, x, slope.at(at)),
             }
         };
         sum += f64::from(s);
@@ -262,9 +270,9 @@ unsafe fn backward_channel<S: Simd, const A: u8>(task: &BackwardChannel<'_>) -> 
         // SAFETY: as the caller promises.
         unsafe {
             if job.output.is_some() {
-                sweep::finish::<S, { sweep::IDENTITY }>(affine, centre, x, slope.at(at));
+                sweep::finish::<S, T, { sweep::IDENTITY }>(affine, centre, x, slope.at(at));
             } else {
-                sweep::finish::<S, A>(affine, centre, x, slope.at(at));
+                sweep::finish::<S, T, A>(affine, centre, x, slope.at(at));
             }
         }
     }

@@ -7,8 +7,9 @@
     reason = "see above: assigning operators are functions that may stay calls"
 )]
 
-use macerator::{ReduceAdd, Simd, VMulAdd, vload_unaligned, vstore_unaligned};
+use macerator::{ReduceAdd, Simd, VMulAdd, vload_unaligned};
 
+use super::element::Element;
 use super::tile::{Lanes, MAX_LANES, lanes, splat};
 
 /// Activations as constants, so that loops hold no branch.
@@ -79,14 +80,17 @@ fn pass<S: Simd, const A: u8>(value: Lanes<S>, slope: Lanes<S>) -> Lanes<S> {
 /// # Safety
 /// `values` holds `len` values.
 #[inline(always)]
-unsafe fn load<S: Simd>(values: *const f32, at: usize, len: usize, fill: f32) -> Lanes<S> {
+unsafe fn load<S: Simd, T: Element>(values: *const T, at: usize, len: usize, fill: f32) -> Lanes<S> {
     // SAFETY: within `len`.
     unsafe {
         if at + lanes::<S>() <= len {
-            return vload_unaligned(values.add(at));
+            return T::load::<S>(values.add(at));
         }
+        // Filled as f32: rounded, a mean were no longer the mean.
         let mut part = [fill; MAX_LANES];
-        std::ptr::copy_nonoverlapping(values.add(at), part.as_mut_ptr(), len - at);
+        for i in 0..len - at {
+            part[i] = values.add(at + i).read().to_f32();
+        }
         vload_unaligned(part.as_ptr())
     }
 }
@@ -96,15 +100,15 @@ unsafe fn load<S: Simd>(values: *const f32, at: usize, len: usize, fill: f32) ->
 /// # Safety
 /// `values` has room for `len` values.
 #[inline(always)]
-unsafe fn store<S: Simd>(values: *mut f32, at: usize, len: usize, value: Lanes<S>) {
+unsafe fn store<S: Simd, T: Element>(values: *mut T, at: usize, len: usize, value: Lanes<S>) {
     // SAFETY: within `len`.
     unsafe {
         if at + lanes::<S>() <= len {
-            vstore_unaligned(values.add(at), value);
+            T::store::<S>(values.add(at), value);
             return;
         }
-        let mut part = [0f32; MAX_LANES];
-        vstore_unaligned(part.as_mut_ptr(), value);
+        let mut part = [T::default(); MAX_LANES];
+        T::store::<S>(part.as_mut_ptr(), value);
         std::ptr::copy_nonoverlapping(part.as_ptr(), values.add(at), len - at);
     }
 }
@@ -116,7 +120,7 @@ fn total_of<S: Simd>(sums: [Lanes<S>; SUMS]) -> f32 {
 
 /// `Σ x`.
 #[inline(always)]
-pub(super) fn sum<S: Simd>(x: &[f32]) -> f32 {
+pub(super) fn sum<S: Simd, T: Element>(x: &[T]) -> f32 {
     let (len, step) = (x.len(), lanes::<S>());
     let mut sums = [splat::<S>(0.0); SUMS];
     let mut at = 0;
@@ -124,7 +128,7 @@ pub(super) fn sum<S: Simd>(x: &[f32]) -> f32 {
         for i in 0..SUMS {
             if at + i * step < len {
                 // SAFETY: a slice of `len`.
-                sums[i] = sums[i] + unsafe { load::<S>(x.as_ptr(), at + i * step, len, 0.0) };
+                sums[i] = sums[i] + unsafe { load::<S, T>(x.as_ptr(), at + i * step, len, 0.0) };
             }
         }
         at += SUMS * step;
@@ -134,7 +138,7 @@ pub(super) fn sum<S: Simd>(x: &[f32]) -> f32 {
 
 /// `Σ (x - mean)²`.
 #[inline(always)]
-pub(super) fn squares<S: Simd>(x: &[f32], mean: f32) -> f32 {
+pub(super) fn squares<S: Simd, T: Element>(x: &[T], mean: f32) -> f32 {
     let (len, step) = (x.len(), lanes::<S>());
     let centre = splat::<S>(mean);
     let mut sums = [splat::<S>(0.0); SUMS];
@@ -143,7 +147,7 @@ pub(super) fn squares<S: Simd>(x: &[f32], mean: f32) -> f32 {
         for i in 0..SUMS {
             if at + i * step < len {
                 // SAFETY: a slice of `len`.
-                let distance = unsafe { load::<S>(x.as_ptr(), at + i * step, len, mean) } - centre;
+                let distance = unsafe { load::<S, T>(x.as_ptr(), at + i * step, len, mean) } - centre;
                 sums[i] = f32::vmul_add(distance, distance, sums[i]);
             }
         }
@@ -157,16 +161,22 @@ pub(super) fn squares<S: Simd>(x: &[f32], mean: f32) -> f32 {
 /// # Safety
 /// `x` and `output` hold `len` values (they may be the same), and so does a residual.
 #[inline(always)]
-pub(super) unsafe fn apply<S: Simd, const A: u8>(affine: Affine, x: *const f32, residual: Option<&[f32]>, output: *mut f32, len: usize) {
+pub(super) unsafe fn apply<S: Simd, T: Element, const A: u8>(
+    affine: Affine,
+    x: *const T,
+    residual: Option<&[T]>,
+    output: *mut T,
+    len: usize,
+) {
     let affine = affine.lanes::<S>();
     for at in (0..len).step_by(lanes::<S>()) {
         // SAFETY: as the caller promises; a vector is read before it is written.
         unsafe {
-            let mut value = affine.of(load::<S>(x, at, len, 0.0));
+            let mut value = affine.of(load::<S, T>(x, at, len, 0.0));
             if let Some(residual) = residual {
-                value = value + load::<S>(residual.as_ptr(), at, len, 0.0);
+                value = value + load::<S, T>(residual.as_ptr(), at, len, 0.0);
             }
-            store::<S>(output, at, len, activate::<S, A>(value));
+            store::<S, T>(output, at, len, activate::<S, A>(value));
         }
     }
 }
@@ -176,7 +186,7 @@ pub(super) unsafe fn apply<S: Simd, const A: u8>(affine: Affine, x: *const f32, 
 /// # Safety
 /// `slope` holds as many values as `x`.
 #[inline(always)]
-pub(super) unsafe fn slopes<S: Simd, const A: u8>(affine: Affine, x: &[f32], slope: *const f32) -> [f32; 2] {
+pub(super) unsafe fn slopes<S: Simd, T: Element, const A: u8>(affine: Affine, x: &[T], slope: *const T) -> [f32; 2] {
     let (len, step, lanes_of) = (x.len(), lanes::<S>(), affine.lanes::<S>());
     let (mut sums, mut products) = ([splat::<S>(0.0); SUMS], [splat::<S>(0.0); SUMS]);
     let mut at = 0;
@@ -185,8 +195,8 @@ pub(super) unsafe fn slopes<S: Simd, const A: u8>(affine: Affine, x: &[f32], slo
             if at + i * step < len {
                 // SAFETY: `len` values each. Past them slopes are zero, and so are the products.
                 unsafe {
-                    let x = load::<S>(x.as_ptr(), at + i * step, len, affine.mean);
-                    let slope = pass::<S, A>(lanes_of.of(x), load::<S>(slope, at + i * step, len, 0.0));
+                    let x = load::<S, T>(x.as_ptr(), at + i * step, len, affine.mean);
+                    let slope = pass::<S, A>(lanes_of.of(x), load::<S, T>(slope, at + i * step, len, 0.0));
                     sums[i] = sums[i] + slope;
                     products[i] = f32::vmul_add(slope, x - lanes_of.mean, products[i]);
                 }
@@ -202,12 +212,12 @@ pub(super) unsafe fn slopes<S: Simd, const A: u8>(affine: Affine, x: &[f32], slo
 /// # Safety
 /// All hold as many values as `x`; those of `slope` are initialised.
 #[inline(always)]
-pub(super) unsafe fn mask<S: Simd, const A: u8>(
+pub(super) unsafe fn mask<S: Simd, T: Element, const A: u8>(
     mean: f32,
-    x: &[f32],
-    output: &[f32],
-    slope: *mut f32,
-    residual: Option<*mut f32>,
+    x: &[T],
+    output: &[T],
+    slope: *mut T,
+    residual: Option<*mut T>,
 ) -> [f32; 2] {
     let (len, step, centre) = (x.len(), lanes::<S>(), splat::<S>(mean));
     let (mut sums, mut products) = ([splat::<S>(0.0); SUMS], [splat::<S>(0.0); SUMS]);
@@ -218,13 +228,13 @@ pub(super) unsafe fn mask<S: Simd, const A: u8>(
             if at < len {
                 // SAFETY: as the caller promises. Past the end slopes are zero, and so are the products.
                 unsafe {
-                    let passed = pass::<S, A>(load::<S>(output.as_ptr(), at, len, 0.0), load::<S>(slope, at, len, 0.0));
-                    store::<S>(slope, at, len, passed);
+                    let passed = pass::<S, A>(load::<S, T>(output.as_ptr(), at, len, 0.0), load::<S, T>(slope, at, len, 0.0));
+                    store::<S, T>(slope, at, len, passed);
                     if let Some(residual) = residual {
-                        store::<S>(residual, at, len, passed);
+                        store::<S, T>(residual, at, len, passed);
                     }
                     sums[i] = sums[i] + passed;
-                    products[i] = f32::vmul_add(passed, load::<S>(x.as_ptr(), at, len, mean) - centre, products[i]);
+                    products[i] = f32::vmul_add(passed, load::<S, T>(x.as_ptr(), at, len, mean) - centre, products[i]);
                 }
             }
         }
@@ -238,16 +248,16 @@ pub(super) unsafe fn mask<S: Simd, const A: u8>(
 /// # Safety
 /// `slope` holds as many initialised values as `x`.
 #[inline(always)]
-pub(super) unsafe fn finish<S: Simd, const A: u8>(affine: Affine, [a, b]: [f32; 2], x: &[f32], slope: *mut f32) {
+pub(super) unsafe fn finish<S: Simd, T: Element, const A: u8>(affine: Affine, [a, b]: [f32; 2], x: &[T], slope: *mut T) {
     let len = x.len();
     let lanes_of = affine.lanes::<S>();
     let (a, b) = (splat::<S>(a), splat::<S>(b));
     for at in (0..len).step_by(lanes::<S>()) {
         // SAFETY: as the caller promises.
         unsafe {
-            let x = load::<S>(x.as_ptr(), at, len, 0.0);
-            let passed = pass::<S, A>(lanes_of.of(x), load::<S>(slope, at, len, 0.0));
-            store::<S>(slope, at, len, lanes_of.scale * (passed - a - (x - lanes_of.mean) * b));
+            let x = load::<S, T>(x.as_ptr(), at, len, 0.0);
+            let passed = pass::<S, A>(lanes_of.of(x), load::<S, T>(slope, at, len, 0.0));
+            store::<S, T>(slope, at, len, lanes_of.scale * (passed - a - (x - lanes_of.mean) * b));
         }
     }
 }

@@ -3,10 +3,11 @@
 use super::buffer::{Output, Shared};
 use super::conv::{self, ConvShape};
 use super::norm::{Backward, Norm, NormShape};
+use super::tests_bf16::check_bf16_convolution;
 use crate::Activation;
 
 /// SplitMix64.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -21,13 +22,13 @@ impl Random {
         low + (self.next() % (high - low + 1) as u64) as usize
     }
 
-    fn values(&mut self, len: usize) -> Vec<f32> {
+    pub(super) fn values(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
     }
 }
 
 /// Largest difference over the largest expected value.
-fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+pub(super) fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(1e-30f64, |scale, x| scale.max(x.abs()));
     for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
@@ -37,7 +38,7 @@ fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
 }
 
 /// Calls `visit(output index, input index, weight index)` for each product of the convolution.
-fn products(shape: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
+pub(super) fn products(shape: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
     let (channels, rows) = (shape.inputs / shape.groups, shape.outputs / shape.groups);
     for n in 0..shape.images {
         for o in 0..shape.outputs {
@@ -125,6 +126,7 @@ fn convolutions_of_random_shapes_agree_with_plain_loops() {
         let shape = ConvShape { images, inputs, outputs, size, kernel, stride, before, dilation, groups, result: [0; 2] };
         if let Some(shape) = fit(shape, after) {
             check_convolution(&shape, random);
+            check_bf16_convolution(&shape);
             checked += 1;
         }
     }
@@ -145,6 +147,7 @@ fn winograd_convolutions_of_random_shapes_agree_with_plain_loops() {
             && shape.winograd() != [None; 2]
         {
             check_convolution(&shape, random);
+            check_bf16_convolution(&shape);
             shape.winograd().into_iter().flatten().for_each(|tile| tiles[tile] += 1);
         }
     }
@@ -192,7 +195,9 @@ fn convolutions_of_the_networks_agree_with_plain_loops() {
     ];
     for shape in shapes {
         let after = shape.before;
-        check_convolution(&fit(shape, after).expect("fits"), random);
+        let shape = fit(shape, after).expect("fits");
+        check_convolution(&shape, random);
+        check_bf16_convolution(&shape);
     }
 }
 
@@ -219,6 +224,7 @@ fn convolutions_of_few_positions_agree_with_plain_loops() {
         let shape = fit(shape, shape.before).expect("fits");
         assert!(super::joined::fits(&shape));
         check_convolution(&shape, random);
+        check_bf16_convolution(&shape);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use macerator::Simd;
 
+use super::element::Element;
 use super::tile::lanes;
 
 /// `target[p · step + r] = source[r · pitch + p]` for as many rows `r` as a vector has lanes and `len` columns `p`.
@@ -12,7 +13,7 @@ use super::tile::lanes;
 /// # Safety
 /// `len` is a multiple of the lanes; all those values are there, and the target is the caller's to write.
 #[inline(always)]
-pub(super) unsafe fn transpose<S: Simd>(source: *const f32, pitch: usize, len: usize, target: *mut f32, step: usize) {
+pub(super) unsafe fn transpose<S: Simd, T: Element, U: Element>(source: *const T, pitch: usize, len: usize, target: *mut U, step: usize) {
     // SAFETY: as the caller promises; vectors of 16 lanes are AVX-512's, of 8 lanes AVX2's.
     unsafe {
         #[cfg(target_arch = "x86_64")]
@@ -23,25 +24,91 @@ pub(super) unsafe fn transpose<S: Simd>(source: *const f32, pitch: usize, len: u
         }
         for p in 0..len {
             for r in 0..lanes::<S>() {
-                target.add(p * step + r).write(source.add(r * pitch + p).read());
+                target.add(p * step + r).write(source.add(r * pitch + p).read().into_element());
             }
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use std::arch::x86_64::*;
 
+    use super::Element;
+
+    /// # Safety
+    /// 16 values are there.
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn sixteen(source: *const f32, pitch: usize, len: usize, target: *mut f32, step: usize) {
+    #[inline]
+    unsafe fn get<T: Element>(at: *const T) -> __m512 {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if size_of::<T>() == size_of::<f32>() {
+                return _mm512_loadu_ps(at.cast());
+            }
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()))))
+        }
+    }
+
+    /// # Safety
+    /// There is room for 16 values.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn put<T: Element>(at: *mut T, values: __m512) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if size_of::<T>() == size_of::<f32>() {
+                return _mm512_storeu_ps(at.cast(), values);
+            }
+            _mm256_storeu_si256(at.cast(), crate::cpu::element::rounded(values));
+        }
+    }
+
+    /// # Safety
+    /// 8 values are there.
+    #[target_feature(enable = "avx")]
+    #[inline]
+    unsafe fn get8<T: Element>(at: *const T) -> __m256 {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if size_of::<T>() == size_of::<f32>() {
+                return _mm256_loadu_ps(at.cast());
+            }
+            let mut values = [0f32; 8];
+            for i in 0..8 {
+                values[i] = at.add(i).read().to_f32();
+            }
+            _mm256_loadu_ps(values.as_ptr())
+        }
+    }
+
+    /// # Safety
+    /// There is room for 8 values.
+    #[target_feature(enable = "avx")]
+    #[inline]
+    unsafe fn put8<T: Element>(at: *mut T, values: __m256) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if size_of::<T>() == size_of::<f32>() {
+                return _mm256_storeu_ps(at.cast(), values);
+            }
+            let mut wide = [0f32; 8];
+            _mm256_storeu_ps(wide.as_mut_ptr(), values);
+            for i in 0..8 {
+                at.add(i).write(T::from_f32(wide[i]));
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn sixteen<T: Element, U: Element>(source: *const T, pitch: usize, len: usize, target: *mut U, step: usize) {
         let mut p = 0;
         while p < len {
             // SAFETY: 16 rows and columns from `p`, as the caller promises.
             unsafe {
                 let mut a = [_mm512_setzero_ps(); 16];
                 for r in 0..16 {
-                    a[r] = _mm512_loadu_ps(source.add(r * pitch + p));
+                    a[r] = get(source.add(r * pitch + p));
                 }
                 let mut b = [_mm512_setzero_ps(); 16];
                 for i in 0..8 {
@@ -63,10 +130,10 @@ mod x86 {
                     let even2 = _mm512_shuffle_f32x4::<0x88>(a[8 + k], a[12 + k]);
                     let odd2 = _mm512_shuffle_f32x4::<0xdd>(a[8 + k], a[12 + k]);
                     let to = target.add((p + k) * step);
-                    _mm512_storeu_ps(to, _mm512_shuffle_f32x4::<0x88>(even, even2));
-                    _mm512_storeu_ps(to.add(4 * step), _mm512_shuffle_f32x4::<0x88>(odd, odd2));
-                    _mm512_storeu_ps(to.add(8 * step), _mm512_shuffle_f32x4::<0xdd>(even, even2));
-                    _mm512_storeu_ps(to.add(12 * step), _mm512_shuffle_f32x4::<0xdd>(odd, odd2));
+                    put(to, _mm512_shuffle_f32x4::<0x88>(even, even2));
+                    put(to.add(4 * step), _mm512_shuffle_f32x4::<0x88>(odd, odd2));
+                    put(to.add(8 * step), _mm512_shuffle_f32x4::<0xdd>(even, even2));
+                    put(to.add(12 * step), _mm512_shuffle_f32x4::<0xdd>(odd, odd2));
                 }
             }
             p += 16;
@@ -74,14 +141,14 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx")]
-    pub(super) unsafe fn eight(source: *const f32, pitch: usize, len: usize, target: *mut f32, step: usize) {
+    pub(in crate::cpu) unsafe fn eight<T: Element, U: Element>(source: *const T, pitch: usize, len: usize, target: *mut U, step: usize) {
         let mut p = 0;
         while p < len {
             // SAFETY: 8 rows and columns from `p`, as the caller promises.
             unsafe {
                 let mut a = [_mm256_setzero_ps(); 8];
                 for r in 0..8 {
-                    a[r] = _mm256_loadu_ps(source.add(r * pitch + p));
+                    a[r] = get8(source.add(r * pitch + p));
                 }
                 let mut b = [_mm256_setzero_ps(); 8];
                 for i in 0..4 {
@@ -95,8 +162,8 @@ mod x86 {
                     a[4 * i + 3] = _mm256_shuffle_ps::<0xee>(b[4 * i + 1], b[4 * i + 3]);
                 }
                 for k in 0..4 {
-                    _mm256_storeu_ps(target.add((p + k) * step), _mm256_permute2f128_ps::<0x20>(a[k], a[4 + k]));
-                    _mm256_storeu_ps(target.add((p + k + 4) * step), _mm256_permute2f128_ps::<0x31>(a[k], a[4 + k]));
+                    put8(target.add((p + k) * step), _mm256_permute2f128_ps::<0x20>(a[k], a[4 + k]));
+                    put8(target.add((p + k + 4) * step), _mm256_permute2f128_ps::<0x31>(a[k], a[4 + k]));
                 }
             }
             p += 8;

@@ -3,20 +3,23 @@
 //! Positions are divided into chunks by the shapes alone, and the chunks' sums are added in order: results do not depend on the number
 //! of threads.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use macerator::{Simd, WithSimd, vload_unaligned, vstore_unaligned};
+use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::buffer::{Output, Scratch, Shared};
+use super::element::{Element, cast, copy};
 use super::memory::Block;
-use super::tile::{Lanes, MAX_LANES, VECTORS, copy_exact, lanes, many_registers, outer};
+use super::operand::Operand;
+use super::tile::{MAX_LANES, VECTORS, lanes, many_registers};
 use super::transpose::transpose;
 use super::window::{Reach, Source, Window, runs};
 use crate::level::AutoArch;
 
-/// Positions of one block: what keeps a panel of it in the first-level cache.
-const POSITIONS: usize = 192;
+/// Steps of one block of positions: what keeps a panel of it in the first-level cache.
+const STEPS: usize = 192;
 /// Output channels, and channels times taps, of one task: what keeps a block of either in the second-level cache.
 const OUTPUTS: usize = 128;
 const ROWS: usize = 160;
@@ -27,15 +30,15 @@ const TASKS: usize = 48;
 const PIECE: usize = 4096;
 
 /// `Σ gradient[n, g · outputs + o, p] · source[n, g · channels + c, p · stride + taps[t]]` as `[g][o][c][t]`.
-pub(crate) struct WeightGradient<'a> {
-    pub(crate) source: Source<'a>,
-    pub(crate) gradient: Source<'a>,
+pub(crate) struct WeightGradient<'a, T> {
+    pub(crate) source: Source<'a, T>,
+    pub(crate) gradient: Source<'a, T>,
     pub(crate) images: usize,
     pub(crate) groups: usize,
     pub(crate) reach: &'a Reach,
 }
 
-impl WeightGradient<'_> {
+impl<T: Element> WeightGradient<'_, T> {
     fn outputs(&self) -> usize {
         self.gradient.channels / self.groups
     }
@@ -44,14 +47,14 @@ impl WeightGradient<'_> {
         self.source.channels / self.groups
     }
 
-    /// The gradient.
-    pub(crate) fn run(&self) -> Block {
+    /// The gradient, by products of `P`.
+    pub(super) fn run<P: Operand>(&self) -> Block {
         let (outputs, channels, taps) = (self.outputs(), self.channels(), self.reach.taps.len());
         let positions = self.images * self.reach.area();
         let output_parts = outputs.div_ceil(OUTPUTS);
         let channel_parts = channels.div_ceil((ROWS / taps).max(1));
         let parts = self.groups * output_parts * channel_parts;
-        let blocks = positions.div_ceil(POSITIONS);
+        let blocks = positions.div_ceil(P::VALUES * STEPS);
         let chunks = TASKS.div_ceil(parts).clamp(1, blocks);
         let len = self.groups * outputs * channels * taps;
         let mut sums = Output::new(chunks * len);
@@ -60,7 +63,8 @@ impl WeightGradient<'_> {
             let (chunk, part) = (task / parts, task % parts);
             let (group, part) = (part / (output_parts * channel_parts), part % (output_parts * channel_parts));
             let (output, channel) = (part / channel_parts, part % channel_parts);
-            AutoArch::new().dispatch(Task {
+            AutoArch::new().dispatch(Task::<T, P> {
+                of: PhantomData,
                 job: self,
                 group,
                 outputs: outputs * output / output_parts..outputs * (output + 1) / output_parts,
@@ -99,8 +103,9 @@ pub(super) fn total(sums: Block, chunks: usize, len: usize) -> Block {
     unsafe { total.finish() }
 }
 
-struct Task<'a> {
-    job: &'a WeightGradient<'a>,
+struct Task<'a, T, P> {
+    of: PhantomData<P>,
+    job: &'a WeightGradient<'a, T>,
     group: usize,
     outputs: Range<usize>,
     channels: Range<usize>,
@@ -109,7 +114,7 @@ struct Task<'a> {
     offset: usize,
 }
 
-impl WithSimd for Task<'_> {
+impl<T: Element, P: Operand> WithSimd for Task<'_, T, P> {
     type Output = ();
 
     #[inline(always)]
@@ -122,7 +127,7 @@ impl WithSimd for Task<'_> {
     }
 }
 
-impl Task<'_> {
+impl<T: Element, P: Operand> Task<'_, T, P> {
     #[inline(always)]
     fn run<S: Simd, const M: usize>(self) {
         let WeightGradient { source, gradient, images, reach, .. } = self.job;
@@ -132,10 +137,12 @@ impl Task<'_> {
         // Both sides are transposed in groups of as many rows as a vector has lanes; a tile reads a part of a group of outputs.
         let group = lanes::<S>().max(M);
         let (padded_rows, padded_outputs) = (rows.next_multiple_of(lanes::<S>()), self.outputs.len().next_multiple_of(group));
-        // One line more than the positions, lest all rows start in the same set of the cache.
-        let longest = positions.min(POSITIONS).next_multiple_of(MAX_LANES);
+        // Lines are sequences of positions; `longest` and `pitch` count steps, of one position or two. A line of the cache more than they need,
+        // lest all rows start in the same set of the cache.
+        let most = P::VALUES * STEPS;
+        let longest = positions.min(most).div_ceil(P::VALUES).next_multiple_of(MAX_LANES);
         let pitch = longest + MAX_LANES;
-        let plane = Window::bound(source, reach, longest);
+        let plane = Window::bound(source, reach, P::VALUES * longest);
         let first_channel = self.group * self.job.channels();
         let first_output = self.group * self.job.outputs();
         let line_rows = padded_rows.max(group);
@@ -146,17 +153,20 @@ impl Task<'_> {
         let (left, scratch) = scratch.split_at_mut(sizes[1]);
         let (right, scratch) = scratch.split_at_mut(sizes[2]);
         let (sums, pixels) = scratch.split_at_mut(sizes[3]);
+        let (lines, pixels) = (cast::<P>(lines), cast::<P>(pixels));
         sums.fill(0.0);
         for block in self.blocks.clone() {
-            let range = block * POSITIONS..positions.min((block + 1) * POSITIONS);
-            let depth = range.len();
-            let padded_depth = depth.next_multiple_of(MAX_LANES);
+            let range = block * most..positions.min((block + 1) * most);
+            let steps = range.len().div_ceil(P::VALUES);
+            let (padded_steps, line) = (steps.next_multiple_of(MAX_LANES), P::VALUES * pitch);
+            let padded = P::VALUES * padded_steps;
             for first in (0..padded_outputs).step_by(group) {
                 for row in 0..group {
-                    let line = &mut lines[row * pitch..][..padded_depth];
+                    let line = &mut lines[row * line..][..padded];
+                    line[range.len()..].fill(P::default());
                     // Rows past the last are multiplied too; what they give is not kept, but stale values may be slow ones.
                     if first + row >= self.outputs.len() {
-                        line.fill(0.0);
+                        line.fill(P::default());
                         continue;
                     }
                     let output = first_output + self.outputs.start + first + row;
@@ -165,24 +175,28 @@ impl Task<'_> {
                         let plane = (image * gradient.channels + output) * area;
                         let (from, to) = (&gradient.values[plane + position..][..run.len], &mut line[run.at..run.at + run.len]);
                         // SAFETY: slices of the same length.
-                        unsafe { copy_exact::<S>(from.as_ptr(), to.as_mut_ptr(), run.len) };
+                        unsafe { copy::<S, T, P>(from.as_ptr(), to.as_mut_ptr(), run.len) };
                     }
                 }
                 for row in (0..group).step_by(lanes::<S>()) {
-                    // SAFETY: a group of lines, and its place in `left`: `longest` times `group` values for each.
+                    // SAFETY: a group of lines as steps, and its place in `left`: `longest` times `group` values for each.
                     unsafe {
                         let to = left.as_mut_ptr().add(first * longest + row);
-                        transpose::<S>(lines.as_ptr().add(row * pitch), pitch, padded_depth, to, group);
+                        transpose::<S, f32, f32>(lines.as_ptr().add(row * line).cast(), pitch, padded_steps, to, group);
                     }
                 }
             }
-            let window = Window::new(*source, reach, range, usize::MAX);
+            let window = Window::new(*source, reach, range.clone(), usize::MAX);
             let seen = first_channel + self.channels.start..first_channel + self.channels.end;
-            window.fill::<S>(seen.clone(), pixels);
-            // SAFETY: `lines` has `rows` rows of `pitch` and a vector more; `pixels` holds these channels and a vector more.
-            unsafe { window.rows::<S>(window.runs(), 0, seen, pixels, lines.as_mut_ptr(), pitch) };
+            window.fill::<S, P>(seen.clone(), pixels);
+            // SAFETY: `lines` has `rows` rows of `line` and a vector more; `pixels` holds these channels and a vector more.
+            unsafe { window.rows::<S, P>(window.runs(), 0, seen, pixels, lines.as_mut_ptr(), line) };
+            if !range.len().is_multiple_of(P::VALUES) {
+                // The other half of the last pair: it meets a zero, and must be finite.
+                (0..rows).for_each(|row| lines[row * line + range.len()] = P::default());
+            }
             for row in rows..padded_rows {
-                lines[row * pitch..][..padded_depth].fill(0.0);
+                lines[row * line..][..padded].fill(P::default());
             }
             let panels = || (0..padded_rows).step_by(VECTORS * lanes::<S>());
             for panel in panels() {
@@ -191,7 +205,7 @@ impl Task<'_> {
                     // SAFETY: a vector's width of rows, and its place in `right`: `longest` times `width` values for each panel.
                     unsafe {
                         let to = right.as_mut_ptr().add(panel * longest + row);
-                        transpose::<S>(lines.as_ptr().add((panel + row) * pitch), pitch, padded_depth, to, width);
+                        transpose::<S, f32, f32>(lines.as_ptr().add((panel + row) * line).cast(), pitch, padded_steps, to, width);
                     }
                 }
             }
@@ -204,9 +218,9 @@ impl Task<'_> {
                         let b = right.as_ptr().add(panel * longest);
                         let to = sums.as_mut_ptr().add(output * padded_rows + panel);
                         match width / lanes::<S>() {
-                            1 => add::<S, M, 1>(&outer(depth, a, group, b), to, padded_rows),
-                            2 => add::<S, M, 2>(&outer(depth, a, group, b), to, padded_rows),
-                            _ => add::<S, M, 3>(&outer(depth, a, group, b), to, padded_rows),
+                            1 => P::add::<S, M, 1>(steps, a, group, b, to, padded_rows, false),
+                            2 => P::add::<S, M, 2>(steps, a, group, b, to, padded_rows, false),
+                            _ => P::add::<S, M, 3>(steps, a, group, b, to, padded_rows, false),
                         }
                     }
                 }
@@ -218,24 +232,6 @@ impl Task<'_> {
             unsafe {
                 let to = self.sums.at(self.offset + target);
                 std::ptr::copy_nonoverlapping(sums[row * padded_rows..].as_ptr(), to, rows);
-            }
-        }
-    }
-}
-
-/// Adds a tile to rows `pitch` apart.
-///
-/// # Safety
-/// Those values are there, and the caller's.
-#[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "whatever the compiler does not inline is compiled without the vector instructions")]
-unsafe fn add<S: Simd, const M: usize, const V: usize>(tile: &[[Lanes<S>; V]; M], to: *mut f32, pitch: usize) {
-    for m in 0..M {
-        for v in 0..V {
-            // SAFETY: as the caller promises.
-            unsafe {
-                let to = to.add(m * pitch + v * lanes::<S>());
-                vstore_unaligned(to, vload_unaligned::<S, f32>(to) + tile[m][v]);
             }
         }
     }

@@ -2,14 +2,19 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use macerator::Simd;
 
-use super::tile::{copy_exact, copy_over};
+use super::element::{Element, copy, copy_rounded_up};
+use super::tile_bf16;
+
+/// Pairs that are written at once.
+const PAIRS: usize = 16;
 
 /// A tensor `[images, channels, height, width]` that is read.
 #[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
-    pub(crate) values: &'a [f32],
+pub(crate) struct Source<'a, T = f32> {
+    pub(crate) values: &'a [T],
     pub(crate) channels: usize,
     pub(crate) height: usize,
     pub(crate) width: usize,
@@ -43,7 +48,7 @@ impl Reach {
     }
 
     /// Whether positions see just the pixel below them.
-    fn is_identity(&self, source: &Source<'_>) -> bool {
+    fn is_identity<T>(&self, source: &Source<'_, T>) -> bool {
         self.taps == [(0, 0)] && self.stride == (1, 1) && self.grid == (source.height, source.width)
     }
 
@@ -65,7 +70,7 @@ impl Reach {
 
 /// `target[i] = source[i · stride]`.
 #[inline(always)]
-pub(super) fn pick(target: &mut [f32], source: &[f32], stride: usize) {
+pub(super) fn pick<T: Element, U: Element>(target: &mut [U], source: &[T], stride: usize) {
     if target.is_empty() {
         return;
     }
@@ -74,14 +79,14 @@ pub(super) fn pick(target: &mut [f32], source: &[f32], stride: usize) {
         let mut i = 0;
         while i < target.len() {
             // SAFETY: value `2 i` for each `i` below the target's length; checked just above.
-            target[i] = unsafe { *source.get_unchecked(2 * i) };
+            target[i] = unsafe { *source.get_unchecked(2 * i) }.into_element();
             i += 1;
         }
         return;
     }
     let source = &source[..(target.len() - 1) * stride + 1];
     for (target, &pixel) in target.iter_mut().zip(source.iter().step_by(stride)) {
-        *target = pixel;
+        *target = pixel.into_element();
     }
 }
 
@@ -121,8 +126,8 @@ struct Part {
 }
 
 /// The window on a source that a range of positions needs.
-pub(crate) struct Window<'a> {
-    source: Source<'a>,
+pub(crate) struct Window<'a, T = f32> {
+    source: Source<'a, T>,
     reach: &'a Reach,
     parts: Vec<Part>,
     /// Padded rows of all parts.
@@ -135,15 +140,15 @@ pub(crate) struct Window<'a> {
     taps: Vec<usize>,
 }
 
-impl<'a> Window<'a> {
+impl<'a, T: Element> Window<'a, T> {
     /// The window of `range` of the positions of all images, with runs that do not cross multiples of `split`.
-    pub(crate) fn new(source: Source<'a>, reach: &'a Reach, range: Range<usize>, split: usize) -> Self {
+    pub(crate) fn new(source: Source<'a, T>, reach: &'a Reach, range: Range<usize>, split: usize) -> Self {
         let direct = reach.is_identity(&source);
         Self::build(source, reach, range, split, direct)
     }
 
     /// The same for a single image, copied in any case.
-    pub(crate) fn image(source: Source<'a>, reach: &'a Reach, image: usize) -> Self {
+    pub(crate) fn image(source: Source<'a, T>, reach: &'a Reach, image: usize) -> Self {
         Self::build(source, reach, image * reach.area()..(image + 1) * reach.area(), usize::MAX, false)
     }
 
@@ -154,7 +159,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    fn build(source: Source<'a>, reach: &'a Reach, range: Range<usize>, split: usize, direct: bool) -> Self {
+    fn build(source: Source<'a, T>, reach: &'a Reach, range: Range<usize>, split: usize, direct: bool) -> Self {
         let (area, width) = (reach.area(), reach.grid.1);
         let mut height = 0;
         let part = |run: Run| {
@@ -192,7 +197,7 @@ impl<'a> Window<'a> {
     }
 
     /// The most that [`plane`](Self::plane) can be for a range of `positions`.
-    pub(crate) fn bound(source: &Source<'_>, reach: &Reach, positions: usize) -> usize {
+    pub(crate) fn bound(source: &Source<'_, T>, reach: &Reach, positions: usize) -> usize {
         if reach.is_identity(source) {
             return 0;
         }
@@ -201,9 +206,9 @@ impl<'a> Window<'a> {
         (rows + images * reach.padded(1)) * reach.pitch()
     }
 
-    /// Copies channels of the source into `scratch`, padded with zeros, columns sorted by their residue.
+    /// Copies channels of the source into `scratch`, which may be of another type, padded with zeros, columns sorted by their residue.
     #[inline(always)]
-    pub(crate) fn fill<S: Simd>(&self, channels: Range<usize>, scratch: &mut [f32]) {
+    pub(crate) fn fill<S: Simd, P: Element>(&self, channels: Range<usize>, scratch: &mut [P]) {
         if self.direct {
             return;
         }
@@ -215,9 +220,9 @@ impl<'a> Window<'a> {
                 let first = (part.first * self.reach.stride.0) as isize + self.reach.low.0;
                 for (row, target) in (first..).zip(lines.by_ref().take(self.reach.padded(part.rows))) {
                     if row < 0 || row >= height as isize {
-                        target.fill(0.0);
+                        target.fill(P::default());
                     } else {
-                        self.fill_row::<S>(&plane[row as usize * width..][..width], target);
+                        self.fill_row::<S, P>(&plane[row as usize * width..][..width], target);
                     }
                 }
             }
@@ -225,17 +230,17 @@ impl<'a> Window<'a> {
     }
 
     #[inline(always)]
-    fn fill_row<S: Simd>(&self, line: &[f32], target: &mut [f32]) {
+    fn fill_row<S: Simd, P: Element>(&self, line: &[T], target: &mut [P]) {
         let (phase, stride, first) = (self.reach.phase(), self.reach.stride.1, self.reach.low.1);
         if stride == 1 {
             let left = (-first).clamp(0, phase as isize) as usize;
             let begin = first.clamp(0, line.len() as isize) as usize;
             let len = (line.len() - begin).min(phase - left);
-            target[..left].fill(0.0);
+            target[..left].fill(P::default());
             let (from, to) = (&line[begin..begin + len], &mut target[left..left + len]);
             // SAFETY: slices of the same length.
-            unsafe { copy_exact::<S>(from.as_ptr(), to.as_mut_ptr(), len) };
-            target[left + len..].fill(0.0);
+            unsafe { copy::<S, T, P>(from.as_ptr(), to.as_mut_ptr(), len) };
+            target[left + len..].fill(P::default());
             return;
         }
         for (residue, target) in target.chunks_exact_mut(phase).enumerate() {
@@ -243,12 +248,12 @@ impl<'a> Window<'a> {
             // The first and the past-the-last of the columns that lie inside the line.
             let left = if column < 0 { column.unsigned_abs().div_ceil(stride) } else { 0 }.min(phase);
             let right = ((line.len() as isize - column).max(0) as usize).div_ceil(stride).clamp(left, phase);
-            target[..left].fill(0.0);
+            target[..left].fill(P::default());
             if right > left {
                 let begin = (column + (left * stride) as isize) as usize;
                 pick(&mut target[left..right], &line[begin..], stride);
             }
-            target[right..].fill(0.0);
+            target[right..].fill(P::default());
         }
     }
 
@@ -258,13 +263,13 @@ impl<'a> Window<'a> {
     /// `target` has room for all rows and a vector more; rows are written in order and overshoot into the next by less than a vector.
     /// `scratch` was filled with these channels and has room for a vector more.
     #[inline(always)]
-    pub(crate) unsafe fn rows<S: Simd>(
+    pub(crate) unsafe fn rows<S: Simd, P: Element>(
         &self,
         runs: &[(Run, usize)],
         origin: usize,
         channels: Range<usize>,
-        scratch: &[f32],
-        target: *mut f32,
+        scratch: &[P],
+        target: *mut P,
         pitch: usize,
     ) {
         let mut target = target;
@@ -278,9 +283,9 @@ impl<'a> Window<'a> {
                     unsafe {
                         let (from, to) = (values.as_ptr().add(offset), target.add(run.at - origin));
                         if offset + rounded <= values.len() {
-                            copy_over::<S>(from, to, run.len);
+                            copy_rounded_up::<S, T, P>(from, to, run.len);
                         } else {
-                            copy_exact::<S>(from, to, run.len);
+                            copy::<S, T, P>(from, to, run.len);
                         }
                     }
                 }
@@ -296,10 +301,10 @@ impl<'a> Window<'a> {
                 unsafe {
                     let from = scratch.as_ptr().add(channel * plane + tap);
                     if let [(run, offset)] = runs {
-                        copy_over::<S>(from.add(*offset), target.add(run.at - origin), run.len);
+                        copy_rounded_up::<S, P, P>(from.add(*offset), target.add(run.at - origin), run.len);
                     } else {
                         for &(run, offset) in runs {
-                            copy_over::<S>(from.add(offset), target.add(run.at - origin), run.len);
+                            copy_rounded_up::<S, P, P>(from.add(offset), target.add(run.at - origin), run.len);
                         }
                     }
                     target = target.add(pitch);
@@ -321,5 +326,58 @@ impl<'a> Window<'a> {
     /// Values between rows of the grid in the scratch.
     pub(crate) fn row_step(&self) -> usize {
         self.reach.stride.0 * self.reach.pitch()
+    }
+}
+
+impl Window<'_, bf16> {
+    /// As [`rows`](Self::rows), each two rows side by side as pairs, the last with zeros if they are odd: `pitch` counts pairs.
+    ///
+    /// # Safety
+    /// As there; the machine has the instructions of [`tile_bf16`].
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx512f,avx512bw,avx512vl"))]
+    pub(crate) unsafe fn pairs(
+        &self,
+        runs: &[(Run, usize)],
+        origin: usize,
+        channels: Range<usize>,
+        scratch: &[bf16],
+        target: *mut f32,
+        pitch: usize,
+    ) {
+        let (rows, plane, area) = (channels.len() * self.taps.len(), self.plane(), self.reach.area());
+        // Where a row's pixels start: in the source, if that is the window, else in the scratch.
+        let values = if self.direct { self.source.values } else { scratch };
+        let (mut channel, mut tap) = (0, 0);
+        let mut next = || {
+            let start = if self.direct { (channels.start + channel) * area } else { channel * plane + self.taps[tap] };
+            tap += 1;
+            if tap == self.taps.len() {
+                (channel, tap) = (channel + 1, 0);
+            }
+            start
+        };
+        let mut target = target;
+        for row in (0..rows).step_by(2) {
+            let (a, b) = (next(), (row + 1 < rows).then(&mut next));
+            for &(run, offset) in runs {
+                let (a, b) = (a + offset, b.map(|b| b + offset));
+                // SAFETY: the pixels of these rows; what is read beyond the run is inside the values, else the run is copied first.
+                unsafe {
+                    let to = target.add(run.at - origin);
+                    if a.max(b.unwrap_or(0)) + run.len.next_multiple_of(PAIRS) <= values.len() {
+                        let at = |row: usize| values.as_ptr().add(row);
+                        tile_bf16::interleave(at(a), b.map(at), to, run.len);
+                    } else {
+                        let value = |row: usize, i: usize| u32::from(values[row + i].to_bits());
+                        for i in 0..run.len {
+                            let pair = value(a, i) | b.map_or(0, |b| value(b, i)) << 16;
+                            to.add(i).write(f32::from_bits(pair));
+                        }
+                    }
+                }
+            }
+            // SAFETY: a row further, within the room the caller promises.
+            target = unsafe { target.add(pitch) };
+        }
     }
 }

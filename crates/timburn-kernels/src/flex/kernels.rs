@@ -3,26 +3,73 @@
 use burn::backend::Flex;
 use burn::tensor::{DType, Shape};
 use burn_flex::{FlexTensor, Layout};
+use half::bf16;
 
 use super::{After, Kernels};
 use crate::cpu::buffer::{Output, Shared};
 use crate::cpu::conv::{self, ConvShape};
+use crate::cpu::convolved::Convolved;
 use crate::cpu::max_pool::{self, PoolShape};
 use crate::cpu::memory::Block;
 use crate::cpu::norm::{Backward, Norm, NormShape};
 use crate::profile::{ConvPass, Work, tell};
 
+/// A type of tensors' values that the kernels take.
+pub(super) trait Stored: Convolved {
+    const DTYPE: DType;
+
+    /// All values of the tensor's buffer.
+    fn values(tensor: &FlexTensor) -> &[Self];
+
+    /// The same to write; copied first if somebody else holds them.
+    fn values_mut(tensor: &mut FlexTensor) -> &mut [Self];
+
+    /// The same, if nobody else holds them.
+    fn unshared(tensor: &mut FlexTensor) -> Option<&mut [Self]>;
+}
+
+macro_rules! stored {
+    ($($type:ty: $dtype:ident),*) => {$(
+        impl Stored for $type {
+            const DTYPE: DType = DType::$dtype;
+
+            fn values(tensor: &FlexTensor) -> &[Self] {
+                tensor.storage()
+            }
+
+            fn values_mut(tensor: &mut FlexTensor) -> &mut [Self] {
+                tensor.storage_mut()
+            }
+
+            fn unshared(tensor: &mut FlexTensor) -> Option<&mut [Self]> {
+                tensor.try_storage_mut()
+            }
+        }
+    )*};
+}
+stored!(f32: F32, bf16: BF16);
+
+/// Calls a function for values of the tensor's type, bf16 or f32.
+macro_rules! for_type {
+    ($tensor:expr, $call:ident($($argument:expr),* $(,)?)) => {
+        match $tensor.dtype() {
+            DType::BF16 => $call::<bf16>($($argument),*),
+            _ => $call::<f32>($($argument),*),
+        }
+    };
+}
+
 impl Kernels for Flex {
     fn kernel_conv(x: FlexTensor, weight: FlexTensor, shape: ConvShape) -> FlexTensor {
-        conv_forward(&x, &weight, None, &shape)
+        for_type!(x, conv_forward(&x, &weight, None, &shape))
     }
 
     fn kernel_conv_bias(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, shape: ConvShape) -> FlexTensor {
-        conv_forward(&x, &weight, Some(&bias), &shape)
+        for_type!(x, conv_forward(&x, &weight, Some(&bias), &shape))
     }
 
     fn kernel_norm_train(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, after: After) -> (FlexTensor, FlexTensor, FlexTensor) {
-        norm_train(&x, &gamma, &beta, None, after)
+        for_type!(x, norm_train(&x, &gamma, &beta, None, after))
     }
 
     fn kernel_norm_train_residual(
@@ -32,11 +79,11 @@ impl Kernels for Flex {
         residual: FlexTensor,
         after: After,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        norm_train(&x, &gamma, &beta, Some(&residual), after)
+        for_type!(x, norm_train(&x, &gamma, &beta, Some(&residual), after))
     }
 
     fn kernel_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, mean: FlexTensor, variance: FlexTensor, after: After) -> FlexTensor {
-        norm_fixed(x, [&gamma, &beta, &mean, &variance], None, after)
+        for_type!(x, norm_fixed(x, [&gamma, &beta, &mean, &variance], None, after))
     }
 
     fn kernel_norm_residual(
@@ -48,7 +95,7 @@ impl Kernels for Flex {
         residual: FlexTensor,
         after: After,
     ) -> FlexTensor {
-        norm_fixed(x, [&gamma, &beta, &mean, &variance], Some(&residual), after)
+        for_type!(x, norm_fixed(x, [&gamma, &beta, &mean, &variance], Some(&residual), after))
     }
 
     fn kernel_max_pool(x: FlexTensor) -> FlexTensor {
@@ -64,67 +111,85 @@ impl Values {
         Self(tensor.to_contiguous())
     }
 
-    pub(super) fn slice(&self) -> &[f32] {
-        self.0.storage()
+    pub(super) fn slice<T: Stored>(&self) -> &[T] {
+        T::values(&self.0)
     }
 }
 
-fn tensor(values: impl Into<Block>, shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::new(super::bytes::bytes(values.into()), Layout::contiguous(shape.into()), DType::F32)
+fn tensor<T: Stored>(values: impl Into<Block<T>>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::new(super::bytes::bytes(values.into()), Layout::contiguous(shape.into()), T::DTYPE)
 }
 
 /// What a pass of a convolution computes, for who listens: all three have the same products.
-fn conv_work(shape: &ConvShape, pass: ConvPass) -> (Work, usize, usize) {
+fn conv_work<T>(shape: &ConvShape, pass: ConvPass) -> (Work, usize, usize) {
     let ConvShape { inputs, outputs, kernel, stride, groups, .. } = *shape;
     let weights = outputs * (inputs / groups) * kernel[0] * kernel[1];
     let work = Work::Convolution { pass, inputs, outputs, kernel, stride, groups };
     if pass == ConvPass::BiasGradient {
-        return (work, 0, shape.output_len());
+        return (work, 0, size_of::<T>() * shape.output_len());
     }
-    (work, 2 * shape.images * shape.result[0] * shape.result[1] * weights, shape.input_len() + shape.output_len() + weights)
+    let bytes = size_of::<T>() * (shape.input_len() + shape.output_len()) + size_of::<f32>() * weights;
+    (work, 2 * shape.images * shape.result[0] * shape.result[1] * weights, bytes)
 }
 
-fn conv_forward(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>, shape: &ConvShape) -> FlexTensor {
+fn conv_forward<T: Stored>(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>, shape: &ConvShape) -> FlexTensor {
     let (x, weight, bias) = (Values::new(x), Values::new(weight), bias.map(Values::new));
-    let forward = || conv::forward(shape, x.slice(), weight.slice(), bias.as_ref().map(Values::slice));
-    let output = tell(|| conv_work(shape, ConvPass::Forward), forward);
+    let forward = || conv::forward::<T>(shape, x.slice(), weight.slice(), bias.as_ref().map(Values::slice));
+    let output = tell(|| conv_work::<T>(shape, ConvPass::Forward), forward);
     tensor(output, [shape.images, shape.outputs, shape.result[0], shape.result[1]])
 }
 
 pub(super) fn conv_input_gradient(slope: &FlexTensor, weight: &FlexTensor, shape: &ConvShape) -> FlexTensor {
-    let (slope, weight) = (Values::new(slope), Values::new(weight));
-    let gradient = tell(|| conv_work(shape, ConvPass::InputGradient), || conv::input_gradient(shape, slope.slice(), weight.slice()));
-    tensor(gradient, [shape.images, shape.inputs, shape.size[0], shape.size[1]])
+    fn typed<T: Stored>(slope: &FlexTensor, weight: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+        let (slope, weight) = (Values::new(slope), Values::new(weight));
+        let gradient = || conv::input_gradient::<T>(shape, slope.slice(), weight.slice());
+        let gradient = tell(|| conv_work::<T>(shape, ConvPass::InputGradient), gradient);
+        tensor(gradient, [shape.images, shape.inputs, shape.size[0], shape.size[1]])
+    }
+    for_type!(slope, typed(slope, weight, shape))
 }
 
+/// In f32, as the weight.
 pub(super) fn conv_weight_gradient(x: &FlexTensor, slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
-    let (x, slope) = (Values::new(x), Values::new(slope));
-    let gradient = tell(|| conv_work(shape, ConvPass::WeightGradient), || conv::weight_gradient(shape, x.slice(), slope.slice()));
-    tensor(gradient, [shape.outputs, shape.inputs / shape.groups, shape.kernel[0], shape.kernel[1]])
+    fn typed<T: Stored>(x: &FlexTensor, slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+        let (x, slope) = (Values::new(x), Values::new(slope));
+        let gradient = || conv::weight_gradient::<T>(shape, x.slice(), slope.slice());
+        let gradient = tell(|| conv_work::<T>(shape, ConvPass::WeightGradient), gradient);
+        tensor(gradient, [shape.outputs, shape.inputs / shape.groups, shape.kernel[0], shape.kernel[1]])
+    }
+    for_type!(slope, typed(x, slope, shape))
 }
 
 pub(super) fn conv_bias_gradient(slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
-    let slope = Values::new(slope);
-    let gradient = tell(|| conv_work(shape, ConvPass::BiasGradient), || conv::bias_gradient(shape, slope.slice()));
-    tensor(gradient, [shape.outputs])
+    fn typed<T: Stored>(slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+        let slope = Values::new(slope);
+        tensor(tell(|| conv_work::<T>(shape, ConvPass::BiasGradient), || conv::bias_gradient::<T>(shape, slope.slice())), [shape.outputs])
+    }
+    for_type!(slope, typed(slope, shape))
 }
 
 /// The maxima, which pixel each is, and the shape of it all.
 pub(super) fn max_pool(x: &FlexTensor) -> (FlexTensor, Vec<u8>, [usize; 4]) {
-    let dims = x.layout().shape();
-    let dims = [dims[0], dims[1], dims[2], dims[3]];
-    let shape = PoolShape { planes: dims[0] * dims[1], size: [dims[2], dims[3]] };
-    let ([height, width], values) = (shape.result(), Values::new(x));
-    let work = || (Work::MaxPool { backward: false }, 0, shape.planes * (dims[2] * dims[3] + height * width));
-    let (output, chosen) = tell(work, || max_pool::forward(&shape, values.slice()));
-    (tensor(output, [dims[0], dims[1], height, width]), chosen, dims)
+    fn typed<T: Stored>(x: &FlexTensor) -> (FlexTensor, Vec<u8>, [usize; 4]) {
+        let dims = x.layout().shape();
+        let dims = [dims[0], dims[1], dims[2], dims[3]];
+        let shape = PoolShape { planes: dims[0] * dims[1], size: [dims[2], dims[3]] };
+        let ([height, width], values) = (shape.result(), Values::new(x));
+        let work = || (Work::MaxPool { backward: false }, 0, size_of::<T>() * shape.planes * (dims[2] * dims[3] + height * width));
+        let (output, chosen) = tell(work, || max_pool::forward::<T>(&shape, values.slice()));
+        (tensor(output, [dims[0], dims[1], height, width]), chosen, dims)
+    }
+    for_type!(x, typed(x))
 }
 
 pub(super) fn max_pool_gradient(slope: &FlexTensor, chosen: &[u8], dims: [usize; 4]) -> FlexTensor {
-    let shape = PoolShape { planes: dims[0] * dims[1], size: [dims[2], dims[3]] };
-    let ([height, width], slope) = (shape.result(), Values::new(slope));
-    let work = || (Work::MaxPool { backward: true }, 0, shape.planes * (dims[2] * dims[3] + height * width));
-    tensor(tell(work, || max_pool::backward(&shape, slope.slice(), chosen)), dims)
+    fn typed<T: Stored>(slope: &FlexTensor, chosen: &[u8], dims: [usize; 4]) -> FlexTensor {
+        let shape = PoolShape { planes: dims[0] * dims[1], size: [dims[2], dims[3]] };
+        let ([height, width], slope) = (shape.result(), Values::new(slope));
+        let work = || (Work::MaxPool { backward: true }, 0, size_of::<T>() * shape.planes * (dims[2] * dims[3] + height * width));
+        tensor(tell(work, || max_pool::backward::<T>(&shape, slope.slice(), chosen)), dims)
+    }
+    for_type!(slope, typed(slope, chosen, dims))
 }
 
 fn norm_shape(x: &FlexTensor) -> NormShape {
@@ -132,7 +197,7 @@ fn norm_shape(x: &FlexTensor) -> NormShape {
     NormShape { images: shape[0], channels: shape[1], area: shape[2] * shape[3] }
 }
 
-fn norm_train(
+fn norm_train<T: Stored>(
     x: &FlexTensor,
     gamma: &FlexTensor,
     beta: &FlexTensor,
@@ -144,13 +209,13 @@ fn norm_train(
     let After { epsilon, activation } = after;
     let norm = Norm { shape, gamma: gamma.slice(), beta: beta.slice(), epsilon, activation };
     let residual = residual.as_ref().map(Values::slice);
-    let work = || (Work::Norm { backward: false }, 0, x.layout().num_elements() * (2 + usize::from(residual.is_some())));
-    let trained = tell(work, || norm.train(values.slice(), residual));
-    let statistic = |values| tensor(values, [shape.channels]);
+    let work = || (Work::Norm { backward: false }, 0, size_of::<T>() * x.layout().num_elements() * (2 + usize::from(residual.is_some())));
+    let trained = tell(work, || norm.train::<T>(values.slice(), residual));
+    let statistic = |values: Vec<f32>| tensor::<f32>(values, [shape.channels]);
     (tensor(trained.output, x.layout().shape().clone()), statistic(trained.mean), statistic(trained.variance))
 }
 
-fn norm_fixed(x: FlexTensor, parameters: [&FlexTensor; 4], residual: Option<&FlexTensor>, after: After) -> FlexTensor {
+fn norm_fixed<T: Stored>(x: FlexTensor, parameters: [&FlexTensor; 4], residual: Option<&FlexTensor>, after: After) -> FlexTensor {
     let (shape, dims) = (norm_shape(&x), x.layout().shape().clone());
     let [gamma, beta, mean, variance] = parameters.map(Values::new);
     let residual = residual.map(Values::new);
@@ -158,16 +223,16 @@ fn norm_fixed(x: FlexTensor, parameters: [&FlexTensor; 4], residual: Option<&Fle
     let norm = Norm { shape, gamma: gamma.slice(), beta: beta.slice(), epsilon, activation };
     let residual = residual.as_ref().map(Values::slice);
     let mut x = owned(x);
-    let work = || (Work::Norm { backward: false }, 0, dims.num_elements() * (2 + usize::from(residual.is_some())));
-    if let Some(values) = x.try_storage_mut::<f32>() {
+    let work = || (Work::Norm { backward: false }, 0, size_of::<T>() * dims.num_elements() * (2 + usize::from(residual.is_some())));
+    if let Some(values) = T::unshared(&mut x) {
         // SAFETY: the whole buffer, borrowed mutably.
         tell(work, || unsafe { norm.fixed(None, residual, mean.slice(), variance.slice(), Shared::from_slice(values)) });
         return x;
     }
-    let mut output = Output::new(dims.num_elements());
+    let mut output = Output::<T>::new(dims.num_elements());
     // SAFETY: as many values as `x` has; all are written.
     let output = unsafe {
-        tell(work, || norm.fixed(Some(x.storage()), residual, mean.slice(), variance.slice(), output.pointer()));
+        tell(work, || norm.fixed(Some(T::values(&x)), residual, mean.slice(), variance.slice(), output.pointer()));
         output.finish()
     };
     tensor(output, dims)
@@ -175,7 +240,7 @@ fn norm_fixed(x: FlexTensor, parameters: [&FlexTensor; 4], residual: Option<&Fle
 
 /// The tensor in order, without a second owner if it had none.
 pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
-    let whole = tensor.layout().num_elements() * size_of::<f32>() == tensor.bytes().len();
+    let whole = tensor.layout().num_elements() * tensor.dtype().size() == tensor.bytes().len();
     if tensor.is_contiguous() && tensor.layout().start_offset() == 0 && whole { tensor } else { tensor.to_contiguous() }
 }
 
@@ -202,6 +267,10 @@ pub(super) struct NormGradients {
 }
 
 pub(super) fn norm_backward(state: &NormState<'_>, slope: FlexTensor) -> NormGradients {
+    for_type!(slope, typed_norm_backward(state, slope))
+}
+
+fn typed_norm_backward<T: Stored>(state: &NormState<'_>, slope: FlexTensor) -> NormGradients {
     let (shape, dims) = (norm_shape(state.x), state.x.layout().shape().clone());
     let [x, gamma, beta, mean, variance] = [state.x, state.gamma, state.beta, state.mean, state.variance].map(Values::new);
     let output = state.output.map(Values::new);
@@ -214,17 +283,18 @@ pub(super) fn norm_backward(state: &NormState<'_>, slope: FlexTensor) -> NormGra
         output: output.as_ref().map(Values::slice),
         batch_statistics: state.batch_statistics,
     };
-    let mut residual = state.output.map(|_| Output::new(dims.num_elements()));
+    let mut residual = state.output.map(|_| Output::<T>::new(dims.num_elements()));
     let mut slope = owned(slope);
     // In place where nobody else holds the gradient, else in a copy.
     let gradients = {
-        let values = slope.storage_mut::<f32>();
+        let values = T::values_mut(&mut slope);
         let times = if residual.is_some() { 5 } else { 3 };
-        let work = || (Work::Norm { backward: true }, 0, dims.num_elements() * times);
+        let work = || (Work::Norm { backward: true }, 0, size_of::<T>() * dims.num_elements() * times);
         // SAFETY: whole buffers of the shape's length, borrowed mutably.
         tell(work, || unsafe { backward.run(Shared::from_slice(values), residual.as_mut().map(Output::pointer)) })
     };
     // SAFETY: the backward pass has written all of it.
     let residual = residual.map(|residual| tensor(unsafe { residual.finish() }, dims));
-    NormGradients { x: slope, gamma: tensor(gradients.gamma, [shape.channels]), beta: tensor(gradients.beta, [shape.channels]), residual }
+    let parameter = |values: Vec<f32>| tensor::<f32>(values, [shape.channels]);
+    NormGradients { x: slope, gamma: parameter(gradients.gamma), beta: parameter(gradients.beta), residual }
 }

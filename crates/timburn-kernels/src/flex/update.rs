@@ -32,7 +32,7 @@ pub(crate) trait Updates: Backend {
 
 /// For who listens: each of `len` values is read and written `times` times in all.
 fn work(len: usize, times: usize) -> impl FnOnce() -> (Work, usize, usize) {
-    move || (Work::Update, 0, times * len)
+    move || (Work::Update, 0, times * size_of::<f32>() * len)
 }
 
 // `storage_mut` copies what somebody else holds too: in place is what happens to all others.

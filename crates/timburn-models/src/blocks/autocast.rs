@@ -10,7 +10,7 @@ thread_local! {
 
 /// Runs `work` with the convolutions of timburn's blocks computing in `dtype`; `None` changes nothing. Scopes nest.
 ///
-/// Inside, convolutions cast input and weights to `dtype` and activations stay in it. Batch norm computes in f32 and returns its input's
+/// Inside, convolutions round input and weights to `dtype` and activations stay in it. Batch norm computes in f32 and returns its input's
 /// type; pooled features, and with them the head, are f32. Gradients of parameters have the parameters' type. The device must support
 /// `dtype` ([`Device::supports_dtype`](burn::tensor::Device::supports_dtype)).
 pub fn autocast<R>(dtype: Option<FloatDType>, work: impl FnOnce() -> R) -> R {

@@ -5,7 +5,6 @@ use burn::module::{Content, Flag, Module, ModuleDisplay, ModuleDisplayDefault, M
 use burn::tensor::{Device, Tensor};
 use timburn_kernels::{Activation, BatchNorm, batch_norm, batch_norm_train};
 
-use super::autocast::{matched, widened};
 use super::{Builder, Init};
 
 /// What a [`BatchNorm2d`] does with its statistics.
@@ -91,11 +90,9 @@ impl BatchNorm2d {
     }
 
     fn normalise(&self, input: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
-        let dtype = input.dtype();
-        let (input, residual) = (widened(input), residual.map(widened));
         let norm = BatchNorm { weight: self.weight.val(), bias: self.bias.val(), epsilon: self.epsilon, residual, activation };
         if self.mode() != BatchNormMode::Train {
-            return matched(batch_norm(input, norm, self.running_mean.value(), self.running_var.value()), dtype);
+            return batch_norm(input, norm, self.running_mean.value(), self.running_var.value());
         }
         let [n, _, h, w] = input.dims();
         let count = (n * h * w) as f64;
@@ -104,7 +101,7 @@ impl BatchNorm2d {
         let unbiased = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
         self.running_mean.blend(batch.mean, self.momentum);
         self.running_var.blend(batch.variance * unbiased, self.momentum);
-        matched(batch.output, dtype)
+        batch.output
     }
 }
 

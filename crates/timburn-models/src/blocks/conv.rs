@@ -109,7 +109,7 @@ impl Conv2d {
         let [_, _, height, width] = input.dims();
         let padding = [self.zeros_around(height), self.zeros_around(width)];
         let options = ConvOptions::new_with_padding([self.stride; 2], padding, [self.dilation; 2], self.groups);
-        conv2d(lowered(input), lowered(self.weight.val()), self.bias.as_ref().map(|bias| lowered(bias.val())), options)
+        conv2d(lowered(input), self.weight.val(), self.bias.as_ref().map(Param::val), options)
     }
 
     /// Zeros before and after an axis of this size.

@@ -1,4 +1,4 @@
-//! bf16 and f16 on the CPU, where flex emulates them, against f32.
+//! bf16 and f16 on the CPU against f32: bf16 by the kernels, f16 as flex emulates it.
 
 use std::collections::BTreeMap;
 

@@ -172,7 +172,7 @@ impl WithSimd for ByPosition<'_> {
         // SAFETY: lines hold the positions; the target is this call's: a vector for each position.
         unsafe {
             places.write::<S>(values, rows, lines.as_mut_ptr(), pitch);
-            transpose::<S>(lines.as_ptr(), pitch, depth, to.at(0), step);
+            transpose::<S, f32, f32>(lines.as_ptr(), pitch, depth, to.at(0), step);
         }
     }
 }

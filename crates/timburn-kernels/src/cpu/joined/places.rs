@@ -90,7 +90,7 @@ impl Places {
                 // SAFETY: a square of the matrix `[images, channels]`.
                 unsafe {
                     let from = values.as_ptr().add(image * self.channels + rows.start);
-                    transpose::<S>(from, self.channels, lanes::<S>(), to.add(image), pitch);
+                    transpose::<S, f32, f32>(from, self.channels, lanes::<S>(), to.add(image), pitch);
                 }
             }
             return;

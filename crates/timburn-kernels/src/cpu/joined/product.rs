@@ -197,7 +197,7 @@ impl Task<'_> {
                     // SAFETY: rows of weights, or copies of them as long as lines; the group has room for as many vectors as `len`.
                     unsafe {
                         if count == lanes::<S>() && len == depth.len() && chosen.is_none() {
-                            transpose::<S>(from.as_ptr().add(depth.start), pitch, len, to.as_mut_ptr(), group);
+                            transpose::<S, f32, f32>(from.as_ptr().add(depth.start), pitch, len, to.as_mut_ptr(), group);
                             continue;
                         }
                         let line_pitch = lines.len() / lanes::<S>();
@@ -213,7 +213,7 @@ impl Task<'_> {
                                 }
                             }
                         }
-                        transpose::<S>(lines.as_ptr(), line_pitch, len, to.as_mut_ptr(), group);
+                        transpose::<S, f32, f32>(lines.as_ptr(), line_pitch, len, to.as_mut_ptr(), group);
                     }
                 }
                 // Rows past the last are multiplied too; what they give is not kept, but stale values may be slow ones.
@@ -273,7 +273,7 @@ impl Task<'_> {
             if area == 1 && self.rows.len().is_multiple_of(lanes::<S>()) && squares == columns.len() {
                 for row in (0..self.rows.len()).step_by(lanes::<S>()) {
                     let to = target.at(columns.start * channels + self.rows.start + row);
-                    transpose::<S>(sums.as_ptr().add(row * pitch), pitch, squares, to, channels);
+                    transpose::<S, f32, f32>(sums.as_ptr().add(row * pitch), pitch, squares, to, channels);
                 }
                 return;
             }

@@ -11,6 +11,7 @@ use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 use rayon::prelude::*;
 
 use super::super::buffer::{Output, Scratch, Shared};
+use super::super::element::Element;
 use super::super::memory::Block;
 use super::super::tile::{Lanes, MAX_LANES, TileShape, VECTORS, lanes, splat};
 use super::super::transpose::transpose;
@@ -30,9 +31,9 @@ const OUTPUTS: usize = 32;
 const INPUTS: usize = 64;
 
 /// `Σ slope[n, o, p] · source[n, c, p + t - before]` as `[o][c][t]`, in tiles of `O`, which see `I = O + 2`.
-pub(in crate::cpu) struct Gradient<'a, const O: usize, const I: usize> {
-    pub(in crate::cpu) source: Source<'a>,
-    pub(in crate::cpu) slope: Source<'a>,
+pub(in crate::cpu) struct Gradient<'a, T, const O: usize, const I: usize> {
+    pub(in crate::cpu) source: Source<'a, T>,
+    pub(in crate::cpu) slope: Source<'a, T>,
     pub(in crate::cpu) images: usize,
     pub(in crate::cpu) before: [usize; 2],
 }
@@ -43,7 +44,7 @@ struct Sides {
     slope: Part,
 }
 
-impl<const O: usize, const I: usize> Gradient<'_, O, I> {
+impl<T: Element, const O: usize, const I: usize> Gradient<'_, T, O, I> {
     /// Rows and columns of tiles of an image.
     fn size(&self) -> [usize; 2] {
         [self.slope.height.div_ceil(O), self.slope.width.div_ceil(O)]
@@ -77,11 +78,11 @@ impl<const O: usize, const I: usize> Gradient<'_, O, I> {
         match block.checked_sub(self.source.channels / lanes) {
             None => {
                 let (part, before) = (&sides.source, self.before);
-                AutoArch::new().dispatch(Gather::<O, I, I> { source: self.source, before, size, part, block, rows });
+                AutoArch::new().dispatch(Gather::<T, O, I, I> { source: self.source, before, size, part, block, rows });
             }
             Some(block) => {
                 let part = &sides.slope;
-                AutoArch::new().dispatch(Gather::<O, I, O> { source: self.slope, before: [0; 2], size, part, block, rows });
+                AutoArch::new().dispatch(Gather::<T, O, I, O> { source: self.slope, before: [0; 2], size, part, block, rows });
             }
         }
     }
@@ -290,7 +291,7 @@ impl<const I: usize> WithSimd for Finish<'_, I> {
                     }
                     for row in (0..TAPS).step_by(lanes::<S>()) {
                         let from = by_tap.as_ptr().add(row * lanes::<S>());
-                        transpose::<S>(from, lanes::<S>(), lanes::<S>(), by_channel.as_mut_ptr().add(row), MAX_LANES);
+                        transpose::<S, f32, f32>(from, lanes::<S>(), lanes::<S>(), by_channel.as_mut_ptr().add(row), MAX_LANES);
                     }
                     for r in 0..lanes::<S>() {
                         let from = by_channel.as_ptr().add(r * MAX_LANES).cast::<[f32; TAPS]>();

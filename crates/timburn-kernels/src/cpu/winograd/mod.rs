@@ -19,6 +19,7 @@ pub(super) use self::gradient::Gradient;
 use self::product::{Pack, Product};
 use self::transform::Gather;
 use super::buffer::{Output, Scratch, Shared};
+use super::element::Element;
 use super::tile::{MAX_LANES, TileShape};
 use super::window::Source;
 use crate::level::AutoArch;
@@ -47,8 +48,8 @@ pub(super) fn tile(inputs: usize, outputs: usize, result: [usize; 2]) -> Option<
 }
 
 /// `target[n, o, p] = bias[o] + Σ weight[o, c, t] · source[n, c, p + t - before]`, or of the transposed weight with its taps reversed.
-pub(super) struct Winograd<'a> {
-    pub(super) source: Source<'a>,
+pub(super) struct Winograd<'a, T> {
+    pub(super) source: Source<'a, T>,
     pub(super) images: usize,
     /// Zeros before the first row and column: at most 2.
     pub(super) before: [usize; 2],
@@ -57,27 +58,27 @@ pub(super) struct Winograd<'a> {
     pub(super) transposed: bool,
     pub(super) bias: Option<&'a [f32]>,
     /// `[images, outputs, result]`.
-    pub(super) target: Shared,
+    pub(super) target: Shared<T>,
     pub(super) outputs: usize,
     pub(super) result: [usize; 2],
 }
 
-impl Winograd<'_> {
+impl<T: Element> Winograd<'_, T> {
     /// Computes and writes the whole target, in tiles of [`tile`].
     ///
     /// # Safety
     /// `target` points to as many values as its shape says, which nobody else touches. Numbers of channels are multiples of 16.
     pub(super) unsafe fn run(&self, tile: usize) {
         match tile {
-            4 => Plan::<4, 6>::new(self).run(),
-            _ => Plan::<2, 4>::new(self).run(),
+            4 => Plan::<T, 4, 6>::new(self).run(),
+            _ => Plan::<T, 2, 4>::new(self).run(),
         }
     }
 }
 
 /// A convolution in output tiles of `O`, which see `I = O + 2`.
-struct Plan<'a, const O: usize, const I: usize> {
-    job: &'a Winograd<'a>,
+struct Plan<'a, T, const O: usize, const I: usize> {
+    job: &'a Winograd<'a, T>,
     /// Rows and columns of tiles of an image.
     size: [usize; 2],
     lanes: usize,
@@ -95,8 +96,8 @@ struct Part {
     point: usize,
 }
 
-impl<'a, const O: usize, const I: usize> Plan<'a, O, I> {
-    fn new(job: &'a Winograd<'a>) -> Self {
+impl<'a, T: Element, const O: usize, const I: usize> Plan<'a, T, O, I> {
+    fn new(job: &'a Winograd<'a, T>) -> Self {
         let lanes = TileShape::detect().lanes;
         let vectors = if job.outputs.is_multiple_of(2 * lanes) { 2 } else { 1 };
         Self { job, size: job.result.map(|size| size.div_ceil(O)), lanes, vectors }
@@ -178,7 +179,7 @@ impl<'a, const O: usize, const I: usize> Plan<'a, O, I> {
 
     fn gather(&self, part: &Part, block: usize, rows: Range<usize>) {
         let (source, before, size) = (self.job.source, self.job.before, self.size);
-        AutoArch::new().dispatch(Gather::<O, I, I> { source, before, size, part, block, rows });
+        AutoArch::new().dispatch(Gather::<T, O, I, I> { source, before, size, part, block, rows });
     }
 }
 

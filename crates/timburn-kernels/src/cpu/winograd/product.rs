@@ -8,6 +8,7 @@ use std::ops::Range;
 use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 
 use super::super::buffer::Scratch;
+use super::super::element::Element;
 use super::super::tile::{MAX_LANES, lanes, many_registers, splat};
 use super::super::transpose::transpose;
 use super::transform::{kernel, output, planar};
@@ -15,8 +16,8 @@ use super::{Part, Plan, TAPS, segments};
 use crate::level::AutoArch;
 
 /// Transforms a group's weights for a chunk of input channels: `[points][chunk][vectors][lanes]`.
-pub(super) struct Pack<'a, const O: usize, const I: usize> {
-    pub(super) plan: &'a Plan<'a, O, I>,
+pub(super) struct Pack<'a, T, const O: usize, const I: usize> {
+    pub(super) plan: &'a Plan<'a, T, O, I>,
     pub(super) group: usize,
     /// A multiple of [`MAX_LANES`] channels.
     pub(super) chunk: Range<usize>,
@@ -24,7 +25,7 @@ pub(super) struct Pack<'a, const O: usize, const I: usize> {
     pub(super) to: *mut f32,
 }
 
-impl<const O: usize, const I: usize> WithSimd for Pack<'_, O, I> {
+impl<T: Element, const O: usize, const I: usize> WithSimd for Pack<'_, T, O, I> {
     type Output = ();
 
     #[inline(always)]
@@ -42,7 +43,7 @@ impl<const O: usize, const I: usize> WithSimd for Pack<'_, O, I> {
                     let from = &job.weight[(first * inputs + chunk.start + some) * TAPS..]
                         [..(lanes::<S>() - 1) * inputs * TAPS + MAX_LANES * TAPS];
                     // SAFETY: cut to hold as many rows as lanes; `taps` has room for as many vectors as a row has values.
-                    unsafe { transpose::<S>(from.as_ptr(), inputs * TAPS, MAX_LANES * TAPS, taps.as_mut_ptr(), lanes::<S>()) };
+                    unsafe { transpose::<S, f32, f32>(from.as_ptr(), inputs * TAPS, MAX_LANES * TAPS, taps.as_mut_ptr(), lanes::<S>()) };
                 }
                 for d in 0..MAX_LANES {
                     let mut k = [[splat::<S>(0.0); 3]; 3];
@@ -51,7 +52,13 @@ impl<const O: usize, const I: usize> WithSimd for Pack<'_, O, I> {
                         near[..lanes::<S>() * TAPS].copy_from_slice(&job.weight[at..at + lanes::<S>() * TAPS]);
                         // SAFETY: rows of 9 values of which up to 16 are read: `near` is that much longer.
                         unsafe {
-                            transpose::<S>(near.as_ptr(), TAPS, TAPS.next_multiple_of(lanes::<S>()), taps.as_mut_ptr(), lanes::<S>());
+                            transpose::<S, f32, f32>(
+                                near.as_ptr(),
+                                TAPS,
+                                TAPS.next_multiple_of(lanes::<S>()),
+                                taps.as_mut_ptr(),
+                                lanes::<S>(),
+                            );
                         }
                     }
                     for j in 0..3 {
@@ -85,8 +92,8 @@ impl<const O: usize, const I: usize> WithSimd for Pack<'_, O, I> {
 }
 
 /// Computes a group of output channels of some of a part's rows of tiles.
-pub(super) struct Product<'a, const O: usize, const I: usize> {
-    pub(super) plan: &'a Plan<'a, O, I>,
+pub(super) struct Product<'a, T, const O: usize, const I: usize> {
+    pub(super) plan: &'a Plan<'a, T, O, I>,
     pub(super) part: &'a Part,
     pub(super) group: usize,
     pub(super) rows: Range<usize>,
@@ -94,7 +101,7 @@ pub(super) struct Product<'a, const O: usize, const I: usize> {
     pub(super) weights: Option<&'a [f32]>,
 }
 
-impl<const O: usize, const I: usize> WithSimd for Product<'_, O, I> {
+impl<T: Element, const O: usize, const I: usize> WithSimd for Product<'_, T, O, I> {
     type Output = ();
 
     #[inline(always)]
@@ -107,7 +114,7 @@ impl<const O: usize, const I: usize> WithSimd for Product<'_, O, I> {
     }
 }
 
-impl<const O: usize, const I: usize> Product<'_, O, I> {
+impl<T: Element, const O: usize, const I: usize> Product<'_, T, O, I> {
     #[inline(always)]
     fn run<S: Simd, const N: usize>(self) {
         let (plan, part, width) = (self.plan, self.part, N * lanes::<S>());
@@ -195,7 +202,7 @@ impl<const O: usize, const I: usize> Product<'_, O, I> {
                 // SAFETY: these rows of these channels of the target are this call's; `pixels` holds at least a square.
                 unsafe {
                     let to = job.target.at(((image * job.outputs + channel) * height + first * O) * width);
-                    planar::<S>(pixels.as_ptr(), rows * width, to, height * width);
+                    planar::<S, T>(pixels.as_ptr(), rows * width, to, height * width);
                 }
             }
         }

@@ -8,7 +8,8 @@ use std::ops::Range;
 use macerator::{Simd, VMulAdd, WithSimd, vload_unaligned, vstore_unaligned};
 
 use super::super::buffer::Scratch;
-use super::super::tile::{Lanes, MAX_LANES, copy_exact, lanes, splat};
+use super::super::element::{Element, copy};
+use super::super::tile::{Lanes, MAX_LANES, lanes, splat};
 use super::super::transpose::transpose;
 use super::super::window::Source;
 use super::{Part, segments};
@@ -29,8 +30,8 @@ const fn weights(point: f32, other: f32) -> [f32; 3] {
 
 /// Transforms a block of channels of some of a part's rows of tiles: squares of `D` pixels, `O` apart, to `I`×`I` points. The input's
 /// squares are as large as the points are many, the output's as large as a tile.
-pub(super) struct Gather<'a, const O: usize, const I: usize, const D: usize> {
-    pub(super) source: Source<'a>,
+pub(super) struct Gather<'a, T, const O: usize, const I: usize, const D: usize> {
+    pub(super) source: Source<'a, T>,
     /// Zeros before the first row and column.
     pub(super) before: [usize; 2],
     /// Rows and columns of tiles of an image.
@@ -40,7 +41,7 @@ pub(super) struct Gather<'a, const O: usize, const I: usize, const D: usize> {
     pub(super) rows: Range<usize>,
 }
 
-impl<const O: usize, const I: usize, const D: usize> WithSimd for Gather<'_, O, I, D> {
+impl<T: Element, const O: usize, const I: usize, const D: usize> WithSimd for Gather<'_, T, O, I, D> {
     type Output = ();
 
     #[inline(always)]
@@ -58,7 +59,7 @@ impl<const O: usize, const I: usize, const D: usize> WithSimd for Gather<'_, O, 
             let plane =
                 &source.values[(image * source.channels + block * lanes::<S>()) * height * width..][..lanes::<S>() * height * width];
             // SAFETY: as many planes as lanes, and room for `most` pixels.
-            unsafe { blocked::<S>(plane.as_ptr().add(top * width), height * width, (bottom - top) * width, pixels.as_mut_ptr()) };
+            unsafe { blocked::<S, T>(plane.as_ptr().add(top * width), height * width, (bottom - top) * width, pixels.as_mut_ptr()) };
             for row in first..first + count {
                 for column in 0..size[1] {
                     let (y, x) = ((row * O) as isize - before[0] as isize, (column * O) as isize - before[1] as isize);
@@ -116,21 +117,21 @@ impl<const O: usize, const I: usize, const D: usize> WithSimd for Gather<'_, O, 
 /// # Safety
 /// Those values are there; `to` has room for `len` vectors and for as many as a vector has lanes.
 #[inline(always)]
-pub(super) unsafe fn blocked<S: Simd>(from: *const f32, pitch: usize, len: usize, to: *mut f32) {
+pub(super) unsafe fn blocked<S: Simd, T: Element>(from: *const T, pitch: usize, len: usize, to: *mut f32) {
     let step = lanes::<S>();
     // SAFETY: all squares lie within `len`, the last overlaps the one before; shorter rows are copied to a square first.
     unsafe {
         if len < step {
             let mut square = [0f32; MAX_LANES * MAX_LANES];
             for r in 0..step {
-                copy_exact::<S>(from.add(r * pitch), square.as_mut_ptr().add(r * step), len);
+                copy::<S, T, f32>(from.add(r * pitch), square.as_mut_ptr().add(r * step), len);
             }
-            transpose::<S>(square.as_ptr(), step, step, to, step);
+            transpose::<S, f32, f32>(square.as_ptr(), step, step, to, step);
             return;
         }
-        transpose::<S>(from, pitch, len / step * step, to, step);
+        transpose::<S, T, f32>(from, pitch, len / step * step, to, step);
         if !len.is_multiple_of(step) {
-            transpose::<S>(from.add(len - step), pitch, step, to.add((len - step) * step), step);
+            transpose::<S, T, f32>(from.add(len - step), pitch, step, to.add((len - step) * step), step);
         }
     }
 }
@@ -140,25 +141,25 @@ pub(super) unsafe fn blocked<S: Simd>(from: *const f32, pitch: usize, len: usize
 /// # Safety
 /// As [`blocked`]; `from` holds at least as many vectors as a vector has lanes.
 #[inline(always)]
-pub(super) unsafe fn planar<S: Simd>(from: *const f32, len: usize, to: *mut f32, pitch: usize) {
+pub(super) unsafe fn planar<S: Simd, T: Element>(from: *const f32, len: usize, to: *mut T, pitch: usize) {
     let step = lanes::<S>();
     // SAFETY: as above.
     unsafe {
         if len < step {
             let mut square = [0f32; MAX_LANES * MAX_LANES];
-            transpose::<S>(from, step, step, square.as_mut_ptr(), step);
+            transpose::<S, f32, f32>(from, step, step, square.as_mut_ptr(), step);
             for r in 0..step {
-                copy_exact::<S>(square.as_ptr().add(r * step), to.add(r * pitch), len);
+                copy::<S, f32, T>(square.as_ptr().add(r * step), to.add(r * pitch), len);
             }
             return;
         }
         let mut at = 0;
         while at + step < len {
-            transpose::<S>(from.add(at * step), step, step, to.add(at), pitch);
+            transpose::<S, f32, T>(from.add(at * step), step, step, to.add(at), pitch);
             at += step;
         }
         let at = len - step;
-        transpose::<S>(from.add(at * step), step, step, to.add(at), pitch);
+        transpose::<S, f32, T>(from.add(at * step), step, step, to.add(at), pitch);
     }
 }
 
