@@ -38,7 +38,7 @@ pub fn cpu_vector_lanes() -> usize {
 pub use compiled::Compiled;
 pub use grad_cam::{GradCam, HeatMap};
 #[cfg(feature = "flex")]
-pub use graph::{Graph, GraphOptions};
+pub use graph::{Calibrator, Graph, GraphOptions};
 pub use precision::Precision;
 pub use prediction::{Guess, Prediction};
 pub use predictor::Predictor;

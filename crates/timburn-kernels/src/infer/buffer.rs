@@ -1,7 +1,18 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use super::Element;
+use half::bf16;
+
+/// A number that all bytes are values of, zero bytes zero.
+#[allow(private_bounds, reason = "nobody else can add a type")]
+pub trait Plain: Copy + Send + Sync + Sealed + 'static {}
+
+trait Sealed {}
+
+macro_rules! plain {
+    ($($number:ty)*) => { $(impl Sealed for $number {} impl Plain for $number {})* };
+}
+plain!(f32 bf16 i32 i8 u8);
 
 /// A cache line.
 #[derive(Clone, Copy)]
@@ -22,7 +33,7 @@ impl<T> Default for Buffer<T> {
     }
 }
 
-impl<T: Element> Buffer<T> {
+impl<T: Plain> Buffer<T> {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         Self { lines: vec![Line([0; 64]); len.div_ceil(size_of::<Line>() / size_of::<T>())], len, of: PhantomData }
@@ -42,17 +53,17 @@ impl<T> std::fmt::Debug for Buffer<T> {
     }
 }
 
-impl<T: Element> Deref for Buffer<T> {
+impl<T: Plain> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
         // SAFETY: the lines are initialised bytes of an allocation that is aligned and large enough for `len` values, and any bytes are
-        // values of an element.
+        // plain values.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
-impl<T: Element> DerefMut for Buffer<T> {
+impl<T: Plain> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and borrowed for writing.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
