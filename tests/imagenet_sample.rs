@@ -84,7 +84,8 @@ fn int8_is_about_as_often_right() {
     let Some(photographs) = common::imagenet_sample() else { return };
     let device = timburn::open_device("flex").expect("flex");
     let wide = Predictor::embedded(&device).expect("embedded");
-    let picture = |name: &str, bytes: &[u8]| wide.prepare(&timburn::data::decode_bytes(bytes, name, &wide.decode).expect("a good photograph"));
+    let picture =
+        |name: &str, bytes: &[u8]| wide.prepare(&timburn::data::decode_bytes(bytes, name, &wide.decode).expect("a good photograph"));
     let prepared: Vec<_> = photographs.iter().map(|(name, bytes)| picture(name, bytes)).collect();
     let measured: Vec<_> = prepared.iter().step_by(5).cloned().collect();
     let ranges = wide.calibrate_prepared(&measured).expect("ranges");
@@ -92,9 +93,8 @@ fn int8_is_about_as_often_right() {
     assert_eq!(reduced.precision(), Precision::Int8);
     let (mut same, mut right, mut unseen, mut total, mut worst) = (0, [0; 2], [0; 2], 0f64, 0f32);
     for (index, (image, (name, _))) in prepared.iter().zip(&photographs).enumerate() {
-        let [found, expected] = [&reduced, &wide].map(|predictor| {
-            predictor.classify_prepared(std::slice::from_ref(image)).expect("an answer").pop().expect("one")
-        });
+        let [found, expected] = [&reduced, &wide]
+            .map(|predictor| predictor.classify_prepared(std::slice::from_ref(image)).expect("an answer").pop().expect("one"));
         let best = [&expected, &found].map(|prediction| prediction.top(1)[0].index);
         same += usize::from(best[0] == best[1]);
         for (which, &best) in best.iter().enumerate() {

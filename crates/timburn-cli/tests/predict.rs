@@ -69,11 +69,14 @@ fn eight_bits_need_ranges_and_find_the_cat_with_them() {
     let arguments = ["export", "efficientnet_lite0", "--dtype", "f16", "--int8", "--calibrate", "cats", "-o", "int8.timburn"];
     let output = timburn(&arguments, folder.path());
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stdout(&output).contains("ranges of 51 activations on 1 pictures"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("ranges of 51 activations on 1 picture"), "{}", stdout(&output));
     let output = timburn(&["predict", "--weights", "int8.timburn", "--precision", "int8"], folder.path());
     assert!(output.status.success(), "{}", stderr(&output));
     let text = stdout(&output);
-    assert!(text.lines().nth(1).is_some_and(|first| ["tiger cat", "Egyptian cat", "tabby"].iter().any(|cat| first.contains(cat))), "{text}");
+    assert!(
+        text.lines().nth(1).is_some_and(|first| ["tiger cat", "Egyptian cat", "tabby"].iter().any(|cat| first.contains(cat))),
+        "{text}"
+    );
 
     // What cannot be is said before anything is written.
     let cases: [(&[&str], &str); 4] = [

@@ -14,8 +14,8 @@ pub enum Precision {
     /// the processor multiplies bf16, up to twice the speed; logits within a percent or two of the largest. EfficientNet-Lite0 with
     /// its real weights gives 499 of 500 ImageNet photographs the same class as in f32, and is right on 443 instead of 442.
     Bf16,
-    /// Activations and weights rounded to bytes, batch norm folded before, sums exact. A quarter of the memory and, where the processor
-    /// multiplies bytes (AVX512-VNNI, AVX-VNNI), up to four times the speed; elsewhere about that of f32. What the bytes stand for has to be
+    /// Activations and weights rounded to bytes, batch norm folded before, sums exact. A quarter of the parameters' memory and, where the
+    /// processor multiplies bytes (AVX512-VNNI, AVX-VNNI), up to four times the speed; elsewhere about that of f32, or less. What the bytes stand for has to be
     /// measured on pictures once: see `timburn export --int8`, [`Predictor::quantized`](crate::Predictor::quantized).
     Int8,
 }

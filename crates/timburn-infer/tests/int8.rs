@@ -68,7 +68,7 @@ fn check(name: &str, shape: [usize; 4]) {
     }];
     println!("{name}: features {:.3}, logits {:.3}", noise[0], noise[1]);
     // A byte is worth two digits, and some fifty layers of random weights add up; a layer that is wrong makes it about one.
-    assert!(noise.iter().all(|&noise| noise < 0.2), "{name}: {noise:?}");
+    assert!(noise.iter().all(|&noise| noise < 0.06), "{name}: {noise:?}");
 
     // Neither threads nor the rest of the batch change a bit.
     let found = graph.run(&x, shape).expect(name);
@@ -78,16 +78,15 @@ fn check(name: &str, shape: [usize; 4]) {
     let alone = graph.run(last, [1, shape[1], shape[2], shape[3]]).expect(name);
     assert_eq!(alone, found[found.len() - alone.len()..], "{name}");
 
-    let (wide, size) = (Graph::compile(&model).expect(name), [shape[2], shape[3]]);
-    assert!(graph.memory(shape[0], size).expect(name) < wide.memory(shape[0], size).expect(name), "{name}");
-    assert!(graph.parameter_bytes() < wide.parameter_bytes(), "{name}");
+    assert!(2 * graph.parameter_bytes() < Graph::compile(&model).expect(name).parameter_bytes(), "{name}");
 }
 
 #[test]
 fn every_architecture_agrees_with_its_forward_pass() {
     for row in ARCHITECTURES {
-        // The deep ones repeat the blocks of the shallow ones, and cost seconds.
-        if ["101", "152", "110"].iter().any(|depth| row.name.contains(depth)) {
+        // The deep and wide ones repeat the blocks of the others, and cost seconds.
+        let more = ["101", "152", "110", "resnet34", "resnet44", "resnet56", "wide", "lite1", "lite2", "lite3", "lite4"];
+        if more.iter().any(|part| row.name.contains(part)) {
             continue;
         }
         let size = if row.input == 32 { [31, 35] } else { [64, 72] };
@@ -115,24 +114,26 @@ fn ranges_depend_on_the_images_alone() {
     assert!(found.0["images"][0] < -2.0 && found.0["images"][1] > 2.0 && found.0["conv1"][0] == 0.0, "{found:?}");
 }
 
+type Map = std::collections::BTreeMap<String, [f32; 2]>;
+
 #[test]
 fn ranges_that_do_not_fit_are_refused() {
     let model = model("resnet20");
     let (shape, x) = ([1, 3, 32, 32], images([1, 3, 32, 32]));
     let good = ranges(&model, &x, shape);
-    let fault = |change: &dyn Fn(&mut ActivationRanges)| {
+    let fault = |change: &dyn Fn(&mut Map)| {
         let mut ranges = good.clone();
-        change(&mut ranges);
+        change(&mut ranges.0);
         match Graph::quantized(&model, &ranges) {
             Err(Error::Weights(WeightsError::Ranges { layer, .. })) => layer,
             other => format!("{other:?}"),
         }
     };
-    assert_eq!(fault(&|ranges| drop(ranges.0.remove("layer1.0.conv1"))), "layer1.0.conv1");
-    assert_eq!(fault(&|ranges| drop(ranges.0.remove("pooled"))), "pooled");
-    assert_eq!(fault(&|ranges| drop(ranges.0.insert("layer9.conv".into(), [0.0, 1.0]))), "layer9.conv");
+    assert_eq!(fault(&|ranges| _ = ranges.remove("layer1.0.conv1")), "layer1.0.conv1");
+    assert_eq!(fault(&|ranges| _ = ranges.remove("pooled")), "pooled");
+    assert_eq!(fault(&|ranges| _ = ranges.insert("layer9.conv".into(), [0.0, 1.0])), "layer9.conv");
     for bad in [[f32::NAN, 1.0], [0.0, f32::INFINITY], [2.0, -2.0]] {
-        assert_eq!(fault(&|ranges| drop(ranges.0.insert("conv1".into(), bad))), "conv1");
+        assert_eq!(fault(&|ranges| _ = ranges.insert("conv1".into(), bad)), "conv1");
     }
     // Next to nothing and next to everything are ranges like others.
     for odd in [[0.0, 0.0], [-1e-40, 1e-40], [f32::MIN, f32::MAX]] {

@@ -114,7 +114,8 @@ impl Export {
                 let mut content = format!("{} tensors", bundle.weights.tensors.len());
                 if let Some(pictures) = &pictures {
                     let ranges = calibrate(&bundle, pictures)?;
-                    content += &format!(", ranges of {} activations on {} pictures", ranges.0.len(), pictures.len());
+                    let plural = if pictures.len() == 1 { "" } else { "s" };
+                    content += &format!(", ranges of {} activations on {} picture{plural}", ranges.0.len(), pictures.len());
                     bundle.ranges = Some(ranges);
                 }
                 bundle.save(&self.output, self.dtype.into())?;

@@ -62,17 +62,6 @@ impl Histogram {
     /// than coarser steps for all the others.
     pub(super) fn range(&self) -> [f32; 2] {
         let mut range = [self.low, self.high];
-        if let Ok(way) = std::env::var("TB_RANGE") {
-            if way == "minmax" { return range; }
-            let keep: f64 = way.parse().unwrap();
-            let total: u64 = self.counts.iter().sum();
-            let cut = ((1.0 - keep) * total as f64) as u64;
-            let (mut a, mut b, mut seen) = (0, 2 * BINS - 1, 0);
-            while a < BINS && seen + self.counts[a] <= cut { seen += self.counts[a]; a += 1; }
-            seen = 0;
-            while b >= BINS && seen + self.counts[b] <= cut { seen += self.counts[b]; b -= 1; }
-            return [((a as f64 - BINS as f64) * self.width()).max(self.low as f64).min(0.0) as f32, ((b as f64 + 1.0 - BINS as f64) * self.width()).min(self.high as f64) as f32];
-        }
         // Each end by itself, given the other.
         for end in [1, 0, 1] {
             let full = [self.low, self.high][end];

@@ -8,8 +8,7 @@ use super::super::buffer::Buffer;
 use super::super::conv::{ConvSpec, taps};
 use super::super::map::{Map, Part};
 use super::conv::Job;
-use super::quantization::{clamp, to_byte};
-use super::{GROUP, Isa, LANES};
+use super::{GROUP, Isa, LANES, tile};
 
 /// Fewest multiplications of a task.
 const GRAIN: usize = 1 << 19;
@@ -146,19 +145,13 @@ unsafe fn pixel(rows: &Rows<'_>, weights: &Buffer<i32>, row: usize, column: usiz
                 sums[lane] = sums[lane].wrapping_add(i32::from(values[lane]) * weights[lane]);
             }
         }
-        let at = rows.place(job.output, row, column);
-        for lane in 0..LANES {
-            let mut value = sums[lane] as f32 * *finish.multiplier.as_ptr().add(first + lane) + *finish.offset.as_ptr().add(first + lane);
-            if let Some(residual) = job.residual {
-                let byte = *residual.values.as_ptr().add(rows.place(residual.map, row, column) + lane);
-                value += f32::from(byte) * finish.residual;
-            }
-            if job.wide {
-                job.values.at((at + lane) * 4).cast::<f32>().write(clamp(value, finish.bounds));
-            } else {
-                job.values.at(at + lane).write(to_byte(value, finish.bounds));
-            }
-        }
+        let residual = match &job.residual {
+            Some(residual) => Some((residual.values.as_ptr().add(rows.place(residual.map, row, column)), finish.residual)),
+            None => None,
+        };
+        let (multiplier, offset) = (finish.multiplier.as_ptr().add(first), finish.offset.as_ptr().add(first));
+        let values = tile::finish(sums, multiplier, offset, residual, finish.bounds);
+        tile::store(job.values.at(rows.place(job.output, row, column) * job.size()), values, job.wide);
     }
 }
 
@@ -168,7 +161,6 @@ mod x86 {
 
     use std::arch::x86_64::*;
 
-    use super::super::tile_x86::{finish_512, store_512};
     use super::{LANES, Rows};
 
     /// Byte `4 lane + tap` is byte `16 tap + lane` of four pixels.
@@ -260,22 +252,43 @@ mod x86 {
             }
             let multiplier = _mm512_loadu_ps(finish.multiplier.as_ptr().add(first));
             let offset = _mm512_loadu_ps(finish.offset.as_ptr().add(first));
-            let bounds = [_mm512_set1_ps(finish.bounds[0]), _mm512_set1_ps(finish.bounds[1])];
+            // Loops of one step each: the compiler unrolls them, and keeps the sums in registers.
+            let mut values = [[_mm512_setzero_ps(); C]; R];
             for r in 0..R {
                 for c in 0..C {
-                    let residual = match job.residual {
-                        Some(residual) => Some((
-                            residual.values.as_ptr().add(rows.place(residual.map, row + r, column + c)),
-                            _mm512_set1_ps(finish.residual),
-                        )),
-                        None => None,
-                    };
-                    let value = finish_512(sums[r][c], multiplier, offset, residual, bounds);
-                    let at = rows.place(job.output, row + r, column + c);
-                    if job.wide {
-                        _mm512_storeu_ps(job.values.at(at * 4).cast(), value);
-                    } else {
-                        store_512(job.values.at(at), value);
+                    values[r][c] = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][c]), multiplier), offset);
+                }
+            }
+            if let Some(residual) = &job.residual {
+                let bytes = residual.values.as_ptr().add(rows.place(residual.map, row, column));
+                let (line, multiplier) = (residual.map.row(), _mm512_set1_ps(finish.residual));
+                for r in 0..R {
+                    for c in 0..C {
+                        let more = _mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.add(r * line + c * LANES).cast()));
+                        values[r][c] = _mm512_add_ps(values[r][c], _mm512_mul_ps(_mm512_cvtepi32_ps(more), multiplier));
+                    }
+                }
+            }
+            // The second operand is the result when either is NaN.
+            let (low, high) = (_mm512_set1_ps(finish.bounds[0]), _mm512_set1_ps(finish.bounds[1]));
+            for r in 0..R {
+                for c in 0..C {
+                    values[r][c] = _mm512_min_ps(_mm512_max_ps(values[r][c], low), high);
+                }
+            }
+            let output = job.values.at(rows.place(job.output, row, column) * job.size());
+            let line = job.output.row();
+            if job.wide {
+                for r in 0..R {
+                    for c in 0..C {
+                        _mm512_storeu_ps(output.cast::<f32>().add(r * line + c * LANES), values[r][c]);
+                    }
+                }
+            } else {
+                for r in 0..R {
+                    for c in 0..C {
+                        let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(values[r][c]));
+                        _mm_storeu_si128(output.add(r * line + c * LANES).cast(), bytes);
                     }
                 }
             }

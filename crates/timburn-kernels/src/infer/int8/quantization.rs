@@ -46,9 +46,15 @@ impl Quantization {
 
 /// Clamps to bounds within 0 to 255, then rounds to the nearest byte, ties to even.
 #[inline(always)]
-pub(super) fn to_byte(value: f32, [low, high]: [f32; 2]) -> u8 {
+pub(super) fn to_byte(value: f32, bounds: [f32; 2]) -> u8 {
+    rounded(clamp(value, bounds))
+}
+
+/// Rounds a value from 0 to 255 to the nearest byte, ties to even.
+#[inline(always)]
+pub(super) fn rounded(value: f32) -> u8 {
     // From 2²³ on the last place of a float is a unit: the addition rounds.
-    (clamp(value, [low, high]) + 8_388_608.0).to_bits() as u8
+    (value + 8_388_608.0).to_bits() as u8
 }
 
 /// As the processor's instructions clamp. Of NaN, the lower bound.

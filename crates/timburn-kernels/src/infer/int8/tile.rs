@@ -1,12 +1,14 @@
 //! The innermost loop: a tile of pixels times one or two blocks of output channels.
+#![allow(clippy::needless_range_loop, reason = "whatever the compiler does not inline is compiled without the vector instructions")]
 
 use macerator::{AutoArch, Simd, WithSimd};
 
-use super::quantization::{clamp, to_byte};
+use super::quantization::{clamp, rounded};
 use super::{GROUP, Isa, LANES};
 
 /// Tiles side by side, all computed alike. Distances are in values.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels of several rows"))]
 pub(super) struct Tiles<'a> {
     /// Tiles.
     pub(super) count: usize,
@@ -43,6 +45,7 @@ pub(super) struct Tiles<'a> {
 
 /// What becomes of the sums; see `Finish`.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels of several rows"))]
 pub(super) struct End {
     pub(super) start: *const i32,
     pub(super) multiplier: *const f32,
@@ -54,6 +57,7 @@ pub(super) struct End {
 
 /// A map of the output's shape that is added, at the first tile's first pixel.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels of several rows"))]
 pub(super) struct Residual {
     pub(super) values: *const u8,
     pub(super) row: usize,
@@ -78,24 +82,10 @@ pub(super) fn kernel(isa: Isa, rows: usize, columns: usize, blocks: usize, strid
         Isa::Vnni256 => super::tile_x86::kernel_vnni_256(columns),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => super::tile_x86::kernel_avx2(columns),
-        _ => Some(run_plain),
-    }
-}
-
-impl Tiles<'_> {
-    /// The residual's value for a pixel and a channel of the tile.
-    ///
-    /// # Safety
-    /// The place lies in the tile.
-    #[inline(always)]
-    unsafe fn residual(&self, index: usize, block: usize, column: usize, lane: usize) -> f32 {
-        match self.end.residual {
-            // SAFETY: the caller's place in a map of the output's shape.
-            Some(residual) => unsafe {
-                let at = block * residual.block + (index * self.columns + column) * LANES + lane;
-                f32::from(*residual.values.add(at)) * residual.multiplier
-            },
-            None => 0.0,
+        _ => {
+            // Of these, loops need no kernels of their own.
+            let _ = (rows, columns, blocks, stride, planar);
+            Some(run_plain)
         }
     }
 }
@@ -153,19 +143,68 @@ impl Plain<'_> {
                     }
                 }
             }
-            let at = block * t.output_block + (index * t.columns + column) * LANES;
+            let pixel = (index * t.columns + column) * LANES;
+            let residual = match &t.end.residual {
+                Some(add) => Some((add.values.add(block * add.block + pixel), add.multiplier)),
+                None => None,
+            };
+            let (multiplier, offset) = (t.end.multiplier.add(block * LANES), t.end.offset.add(block * LANES));
+            let values = finish(sums, multiplier, offset, residual, t.end.bounds);
+            let at = (block * t.output_block + pixel) * if t.end.wide { size_of::<f32>() } else { 1 };
+            store(t.output.add(at), values, t.end.wide);
+        }
+    }
+}
+
+/// What becomes of the sums of a pixel, without vector instructions of one's own.
+///
+/// # Safety
+/// The parameters and the residual's bytes are there.
+#[inline(always)]
+pub(super) unsafe fn finish(
+    sums: [i32; LANES],
+    multiplier: *const f32,
+    offset: *const f32,
+    residual: Option<(*const u8, f32)>,
+    bounds: [f32; 2],
+) -> [f32; LANES] {
+    let mut values = [0.0; LANES];
+    // SAFETY: as the caller promises.
+    unsafe {
+        let multiplier = multiplier.cast::<[f32; LANES]>().read_unaligned();
+        let offset = offset.cast::<[f32; LANES]>().read_unaligned();
+        for lane in 0..LANES {
+            values[lane] = sums[lane] as f32 * multiplier[lane] + offset[lane];
+        }
+        if let Some((bytes, multiplier)) = residual {
+            let bytes = bytes.cast::<[u8; LANES]>().read_unaligned();
             for lane in 0..LANES {
-                let channel = block * LANES + lane;
-                let mut value = sums[lane] as f32 * *t.end.multiplier.add(channel) + *t.end.offset.add(channel);
-                if t.end.residual.is_some() {
-                    value += t.residual(index, block, column, lane);
-                }
-                if t.end.wide {
-                    t.output.cast::<f32>().add(at + lane).write(clamp(value, t.end.bounds));
-                } else {
-                    t.output.add(at + lane).write(to_byte(value, t.end.bounds));
-                }
+                values[lane] += f32::from(bytes[lane]) * multiplier;
             }
+        }
+    }
+    for lane in 0..LANES {
+        values[lane] = clamp(values[lane], bounds);
+    }
+    values
+}
+
+/// Stores values that are within their bounds: as they are, or as bytes.
+///
+/// # Safety
+/// There is room for them.
+#[inline(always)]
+pub(super) unsafe fn store(at: *mut u8, values: [f32; LANES], wide: bool) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if wide {
+            at.cast::<[f32; LANES]>().write_unaligned(values);
+        } else {
+            let mut bytes = [0; LANES];
+            for lane in 0..LANES {
+                bytes[lane] = rounded(values[lane]);
+            }
+            at.cast::<[u8; LANES]>().write_unaligned(bytes);
         }
     }
 }

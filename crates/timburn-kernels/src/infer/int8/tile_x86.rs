@@ -10,39 +10,6 @@ use super::tile::{Run, Tiles};
 /// Bytes of a row of weights: four for each output channel of a block.
 const ROW: usize = 64;
 
-/// Sums of sixteen outputs as f32, scaled and clamped.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-#[inline]
-pub(super) unsafe fn finish_512(
-    sums: __m512i,
-    multiplier: __m512,
-    offset: __m512,
-    residual: Option<(*const u8, __m512)>,
-    bounds: [__m512; 2],
-) -> __m512 {
-    // SAFETY: the residual's sixteen bytes are there.
-    unsafe {
-        let mut value = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), multiplier), offset);
-        if let Some((bytes, multiplier)) = residual {
-            let bytes = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.cast())));
-            value = _mm512_add_ps(value, _mm512_mul_ps(bytes, multiplier));
-        }
-        // The second operand is the result when either is NaN.
-        _mm512_min_ps(_mm512_max_ps(value, bounds[0]), bounds[1])
-    }
-}
-
-/// Sixteen values as bytes.
-///
-/// # Safety
-/// There is room for them.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-#[inline]
-pub(super) unsafe fn store_512(at: *mut u8, value: __m512) {
-    // SAFETY: as the caller promises.
-    unsafe { _mm_storeu_si128(at.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value))) };
-}
-
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 unsafe fn tile_512<const R: usize, const C: usize, const N: usize, const STRIDE: usize, const PLANAR: bool>(t: &Tiles<'_>, index: usize) {
@@ -88,23 +55,53 @@ unsafe fn tile_512<const R: usize, const C: usize, const N: usize, const STRIDE:
             }
             block = block.add(t.input_block);
         }
-        let bounds = [_mm512_set1_ps(t.end.bounds[0]), _mm512_set1_ps(t.end.bounds[1])];
+        // Loops of one step each: the compiler unrolls them, and keeps the sums in registers.
+        let mut values = [[[_mm512_setzero_ps(); C]; R]; N];
         for n in 0..N {
-            let multiplier = _mm512_loadu_ps(t.end.multiplier.add(n * LANES));
-            let offset = _mm512_loadu_ps(t.end.offset.add(n * LANES));
+            let (multiplier, offset) = (_mm512_loadu_ps(t.end.multiplier.add(n * LANES)), _mm512_loadu_ps(t.end.offset.add(n * LANES)));
             for r in 0..R {
                 for c in 0..C {
-                    let pixel = (index * C + c) * LANES;
-                    let residual = match t.end.residual {
-                        Some(add) => Some((add.values.add(n * add.block + r * add.row + pixel), _mm512_set1_ps(add.multiplier))),
-                        None => None,
-                    };
-                    let value = finish_512(sums[n][r][c], multiplier, offset, residual, bounds);
-                    let at = n * t.output_block + r * t.output_row + pixel;
-                    if t.end.wide {
-                        _mm512_storeu_ps(t.output.cast::<f32>().add(at), value);
-                    } else {
-                        store_512(t.output.add(at), value);
+                    values[n][r][c] = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[n][r][c]), multiplier), offset);
+                }
+            }
+        }
+        if let Some(add) = &t.end.residual {
+            let (bytes, multiplier) = (add.values.add(index * C * LANES), _mm512_set1_ps(add.multiplier));
+            for n in 0..N {
+                for r in 0..R {
+                    for c in 0..C {
+                        let more = _mm_loadu_si128(bytes.add(n * add.block + r * add.row + c * LANES).cast());
+                        let more = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(more)), multiplier);
+                        values[n][r][c] = _mm512_add_ps(values[n][r][c], more);
+                    }
+                }
+            }
+        }
+        // The second operand is the result when either is NaN.
+        let (low, high) = (_mm512_set1_ps(t.end.bounds[0]), _mm512_set1_ps(t.end.bounds[1]));
+        for n in 0..N {
+            for r in 0..R {
+                for c in 0..C {
+                    values[n][r][c] = _mm512_min_ps(_mm512_max_ps(values[n][r][c], low), high);
+                }
+            }
+        }
+        if t.end.wide {
+            let output = t.output.cast::<f32>().add(index * C * LANES);
+            for n in 0..N {
+                for r in 0..R {
+                    for c in 0..C {
+                        _mm512_storeu_ps(output.add(n * t.output_block + r * t.output_row + c * LANES), values[n][r][c]);
+                    }
+                }
+            }
+        } else {
+            let output = t.output.add(index * C * LANES);
+            for n in 0..N {
+                for r in 0..R {
+                    for c in 0..C {
+                        let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(values[n][r][c]));
+                        _mm_storeu_si128(output.add(n * t.output_block + r * t.output_row + c * LANES).cast(), bytes);
                     }
                 }
             }
@@ -177,7 +174,7 @@ macro_rules! narrow {
                         }
                     }
                 }
-                finish_256(t, &sums, index, block);
+                finish_256(t, sums, index, block);
             }
         }
 
@@ -241,34 +238,52 @@ narrow! { kernel_avx2, tile_avx2, tiles_avx2, run_avx2, "avx2", 1 2 3 4;
     }
 }
 
-/// The end of a tile of vectors of eight sums.
+/// The end of a tile of vectors of eight sums. Loops of one step each, as above.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn finish_256<const C: usize>(t: &Tiles<'_>, sums: &[[__m256i; 2]; C], index: usize, block: usize) {
+unsafe fn finish_256<const C: usize>(t: &Tiles<'_>, sums: [[__m256i; 2]; C], index: usize, block: usize) {
+    let pixel = index * C * LANES;
     // SAFETY: parameters of the block and places of the tile in the output and the residual.
     unsafe {
-        let (low, high) = (_mm256_set1_ps(t.end.bounds[0]), _mm256_set1_ps(t.end.bounds[1]));
+        let (multiplier, offset) = (t.end.multiplier.add(block * LANES), t.end.offset.add(block * LANES));
+        let mut values = [[_mm256_setzero_ps(); 2]; C];
         for half in 0..2 {
-            let channel = block * LANES + half * 8;
-            let (multiplier, offset) = (_mm256_loadu_ps(t.end.multiplier.add(channel)), _mm256_loadu_ps(t.end.offset.add(channel)));
+            let (multiplier, offset) = (_mm256_loadu_ps(multiplier.add(half * 8)), _mm256_loadu_ps(offset.add(half * 8)));
             for c in 0..C {
-                let pixel = (index * C + c) * LANES + half * 8;
-                let mut value = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sums[c][half]), multiplier), offset);
-                if let Some(add) = t.end.residual {
-                    let bytes = _mm_loadl_epi64(add.values.add(block * add.block + pixel).cast());
-                    let bytes = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-                    value = _mm256_add_ps(value, _mm256_mul_ps(bytes, _mm256_set1_ps(add.multiplier)));
+                values[c][half] = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sums[c][half]), multiplier), offset);
+            }
+        }
+        if let Some(add) = &t.end.residual {
+            let (bytes, multiplier) = (add.values.add(block * add.block + pixel), _mm256_set1_ps(add.multiplier));
+            for c in 0..C {
+                for half in 0..2 {
+                    let more = _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.add(c * LANES + half * 8).cast()));
+                    values[c][half] = _mm256_add_ps(values[c][half], _mm256_mul_ps(_mm256_cvtepi32_ps(more), multiplier));
                 }
-                // The second operand is the result when either is NaN.
-                let value = _mm256_min_ps(_mm256_max_ps(value, low), high);
-                let at = block * t.output_block + pixel;
-                if t.end.wide {
-                    _mm256_storeu_ps(t.output.cast::<f32>().add(at), value);
-                } else {
-                    let words = _mm256_cvtps_epi32(value);
-                    let words = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-                    _mm_storel_epi64(t.output.add(at).cast(), _mm_packus_epi16(words, words));
+            }
+        }
+        // The second operand is the result when either is NaN.
+        let (low, high) = (_mm256_set1_ps(t.end.bounds[0]), _mm256_set1_ps(t.end.bounds[1]));
+        for c in 0..C {
+            for half in 0..2 {
+                values[c][half] = _mm256_min_ps(_mm256_max_ps(values[c][half], low), high);
+            }
+        }
+        if t.end.wide {
+            let output = t.output.cast::<f32>().add(block * t.output_block + pixel);
+            for c in 0..C {
+                for half in 0..2 {
+                    _mm256_storeu_ps(output.add(c * LANES + half * 8), values[c][half]);
                 }
+            }
+        } else {
+            let output = t.output.add(block * t.output_block + pixel);
+            for c in 0..C {
+                // Words of both halves, in quarters that take turns.
+                let words = _mm256_packus_epi32(_mm256_cvtps_epi32(values[c][0]), _mm256_cvtps_epi32(values[c][1]));
+                let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+                let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+                _mm_storeu_si128(output.add(c * LANES).cast(), bytes);
             }
         }
     }
