@@ -1,4 +1,5 @@
 //! What happens to a block of channels by itself: pooling, scaling, picking pixels.
+#![allow(clippy::needless_range_loop, reason = "whatever the compiler does not inline is compiled without the vector instructions")]
 
 use macerator::{AutoArch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -50,8 +51,14 @@ fn check(images: usize, map: &Map, len: usize, channels: usize) {
 #[inline(always)]
 fn pixel(view: &View<'_, u8>, image: usize, block: usize, row: usize, column: usize) -> Pixel {
     let at = image * view.map.image() + block * view.map.plane() + view.map.at(row as isize, column as isize);
+    channels(&view.values[at..at + LANES])
+}
+
+/// The first pixel of a line.
+#[inline(always)]
+fn channels(line: &[u8]) -> Pixel {
     let mut pixel = [0; LANES];
-    pixel.copy_from_slice(&view.values[at..at + LANES]);
+    pixel.copy_from_slice(&line[..LANES]);
     pixel
 }
 
@@ -109,24 +116,33 @@ impl Planes for Pool<'_> {
     #[inline(always)]
     fn plane(&self, image: usize, block: usize) {
         let (from, to) = (self.input.map, self.output.map);
+        let plane = &self.input.values[image * from.image() + block * from.plane()..][..from.plane()];
         for row in 0..to.height {
             let (top, bottom) = self.window.clip(row, from.height);
             for column in 0..to.width {
                 let (left, right) = self.window.clip(column, from.width);
-                let (mut most, mut sums) = ([0; LANES], [0u32; LANES]);
+                let (mut most, mut sums): (Pixel, _) = ([0; LANES], [0u32; LANES]);
                 for i in top..bottom {
-                    for j in left..right {
-                        let seen = pixel(&self.input, image, block, i, j);
+                    let start = from.at(i as isize, left as isize);
+                    let line = &plane[start..start + (right - left) * LANES];
+                    for j in 0..right - left {
+                        let seen = channels(&line[j * LANES..]);
                         if self.mean {
-                            sums.iter_mut().zip(seen).for_each(|(sum, byte)| *sum += u32::from(byte));
+                            for lane in 0..LANES {
+                                sums[lane] += u32::from(seen[lane]);
+                            }
                         } else {
-                            most.iter_mut().zip(seen).for_each(|(most, byte): (&mut u8, u8)| *most = (*most).max(byte));
+                            for lane in 0..LANES {
+                                most[lane] = if seen[lane] > most[lane] { seen[lane] } else { most[lane] };
+                            }
                         }
                     }
                 }
                 if self.mean {
                     let share = 1.0 / ((bottom - top) * (right - left)) as f32;
-                    most.iter_mut().zip(sums).for_each(|(byte, sum)| *byte = to_byte(sum as f32 * share, [0.0, 255.0]));
+                    for lane in 0..LANES {
+                        most[lane] = to_byte(sums[lane] as f32 * share, [0.0, 255.0]);
+                    }
                 }
                 // SAFETY: `pool` has checked the output, and `for_planes` counts planes, each once.
                 unsafe { self.output.write(image, block, row, column, most) };
@@ -170,12 +186,18 @@ impl Planes for Means<'_> {
         let map = self.input.map;
         let mut sums = [0u64; LANES];
         for row in 0..map.height {
-            let mut line = [0u32; LANES];
+            let start = image * map.image() + block * map.plane() + map.at(row as isize, 0);
+            let line = &self.input.values[start..start + map.width * LANES];
+            let mut total = [0u32; LANES];
             for column in 0..map.width {
-                let seen = pixel(&self.input, image, block, row, column);
-                line.iter_mut().zip(seen).for_each(|(sum, byte)| *sum += u32::from(byte));
+                let seen = channels(&line[column * LANES..]);
+                for lane in 0..LANES {
+                    total[lane] += u32::from(seen[lane]);
+                }
             }
-            sums.iter_mut().zip(line).for_each(|(sum, line)| *sum += u64::from(line));
+            for lane in 0..LANES {
+                sums[lane] += u64::from(total[lane]);
+            }
         }
         let pixels = (map.height * map.width) as f64;
         let zero = f64::from(self.quantization.zero_point());
