@@ -7,7 +7,7 @@ use timburn_core::{Result, WeightsError};
 use timburn_kernels::Activation;
 use timburn_kernels::infer::int8::{self, Conv, Quantization, Quantizations};
 use timburn_kernels::infer::{self, Border, Buffer, ConvSpec, Map, View, ViewMut};
-use timburn_models::graph::{Describe, FoldedConv, FoldedLinear, HeadGraph, Op};
+use timburn_models::graph::{Describe, FoldedConv, FoldedLinear, HeadGraph, Op, Value};
 use timburn_weights::ActivationRanges;
 
 use super::calibrate::names;
@@ -65,7 +65,7 @@ pub(super) fn quantize(model: &impl Describe, ranges: &ActivationRanges) -> Resu
         .par_iter()
         .enumerate()
         .map(|(index, layer)| {
-            let (input, residual) = (layer.input.index(), layer.residual.map(|value| value.index()));
+            let (input, residual) = (layer.input.index(), layer.residual.map(Value::index));
             let op = match layer.op {
                 Op::Convolution { conv, norm } => {
                     let folded = FoldedConv::new(conv, norm)?;

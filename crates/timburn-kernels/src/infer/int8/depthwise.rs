@@ -145,10 +145,8 @@ unsafe fn pixel(rows: &Rows<'_>, weights: &Buffer<i32>, row: usize, column: usiz
                 sums[lane] = sums[lane].wrapping_add(i32::from(values[lane]) * weights[lane]);
             }
         }
-        let residual = match &job.residual {
-            Some(residual) => Some((residual.values.as_ptr().add(rows.place(residual.map, row, column)), finish.residual)),
-            None => None,
-        };
+        let added = |map: &Map| rows.place(map, row, column);
+        let residual = job.residual.map(|residual| (residual.values.as_ptr().add(added(residual.map)), finish.residual));
         let (multiplier, offset) = (finish.multiplier.as_ptr().add(first), finish.offset.as_ptr().add(first));
         let values = tile::finish(sums, multiplier, offset, residual, finish.bounds);
         tile::store(job.values.at(rows.place(job.output, row, column) * job.size()), values, job.wide);

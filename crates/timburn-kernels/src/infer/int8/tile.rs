@@ -144,10 +144,7 @@ impl Plain<'_> {
                 }
             }
             let pixel = (index * t.columns + column) * LANES;
-            let residual = match &t.end.residual {
-                Some(add) => Some((add.values.add(block * add.block + pixel), add.multiplier)),
-                None => None,
-            };
+            let residual = t.end.residual.map(|add| (add.values.add(block * add.block + pixel), add.multiplier));
             let (multiplier, offset) = (t.end.multiplier.add(block * LANES), t.end.offset.add(block * LANES));
             let values = finish(sums, multiplier, offset, residual, t.end.bounds);
             let at = (block * t.output_block + pixel) * if t.end.wide { size_of::<f32>() } else { 1 };
