@@ -77,6 +77,51 @@ fn bf16_is_as_often_right() {
     assert!(mean < 0.01, "probabilities differ by {mean} on average");
 }
 
+/// What eight bits cost: ranges measured on every fifth photograph, the embedded weights in int8 against the same in f32 on all of them, and
+/// on those that were not measured on by themselves.
+#[test]
+fn int8_is_about_as_often_right() {
+    let Some(photographs) = common::imagenet_sample() else { return };
+    let device = timburn::open_device("flex").expect("flex");
+    let wide = Predictor::embedded(&device).expect("embedded");
+    let picture =
+        |name: &str, bytes: &[u8]| wide.prepare(&timburn::data::decode_bytes(bytes, name, &wide.decode).expect("a good photograph"));
+    let prepared: Vec<_> = photographs.iter().map(|(name, bytes)| picture(name, bytes)).collect();
+    let measured: Vec<_> = prepared.iter().step_by(5).cloned().collect();
+    let ranges = wide.calibrate_prepared(&measured).expect("ranges");
+    let reduced = Predictor::embedded(&device).expect("embedded").quantized(&ranges).expect("a graph");
+    assert_eq!(reduced.precision(), Precision::Int8);
+    let (mut same, mut right, mut unseen, mut total, mut worst) = (0, [0; 2], [0; 2], 0f64, 0f32);
+    for (index, (image, (name, _))) in prepared.iter().zip(&photographs).enumerate() {
+        let [found, expected] = [&reduced, &wide]
+            .map(|predictor| predictor.classify_prepared(std::slice::from_ref(image)).expect("an answer").pop().expect("one"));
+        let best = [&expected, &found].map(|prediction| prediction.top(1)[0].index);
+        same += usize::from(best[0] == best[1]);
+        for (which, &best) in best.iter().enumerate() {
+            let hit = usize::from(wide.classes().index_of(truth(name)) == Some(best));
+            right[which] += hit;
+            unseen[which] += if index % 5 == 0 { 0 } else { hit };
+        }
+        let difference = (found.probabilities[best[0]] - expected.probabilities[best[0]]).abs();
+        total += f64::from(difference);
+        worst = worst.max(difference);
+    }
+    let n = photographs.len();
+    let mean = total / n as f64;
+    println!(
+        "int8: {same}/{n} top-1 as f32, {}/{n} right, f32 {}/{n}; of the {} not measured on {}, f32 {}; best probability off by {mean:.1e}, at most {worst:.1e}",
+        right[1],
+        right[0],
+        n - measured.len(),
+        unseen[1],
+        unseen[0],
+    );
+    assert_eq!((n, measured.len()), (500, 100));
+    assert!(same >= 470, "only {same} of 500 as f32");
+    assert!(right[1] + 5 >= right[0], "{} of 500 right, f32 {}", right[1], right[0]);
+    assert!(mean < 0.05, "probabilities differ by {mean} on average");
+}
+
 #[test]
 fn the_published_file_agrees_with_pytorch() {
     let Some(file) = common::data_file("weights/efficientnet-lite0-57934424.pth") else { return };

@@ -3,6 +3,7 @@
     cargo build --release
     (cd benches/peers/rust && RUSTFLAGS="-C target-cpu=native" cargo build --release)
     python benches/peers/predict.py [NAME] [--rounds 5] [--threads 2] [--json] [--chart FILE.svg]
+    python benches/peers/predict.py --int8 --only int8                        # timburn and onnxruntime in eight bits
     python benches/peers/predict.py --first [--rounds 20]
     python benches/peers/predict.py resnet50 --device cuda --batch 64,256     # on a GPU, with a binary built for it
 
@@ -66,10 +67,37 @@ def export(folder, name, batch, model=None):
     return file
 
 
+def quantized(folder, name, batch):
+    """The network's ONNX file in eight bits, as onnxruntime makes it: QDQ, unsigned activations, signed weights with a scale for each channel."""
+    import numpy
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    file = Path(folder) / f"{name}-{batch}.onnx"
+    ready = file.with_suffix(".ready.onnx")
+    quant_pre_process(file, ready, skip_symbolic_shape=True)
+    # Weights are random, and no time depends on the ranges.
+    noise = numpy.random.default_rng(0).standard_normal((int(batch), 3, SIZE, SIZE), numpy.float32)
+    feeds = iter([{onnx.load(file).graph.input[0].name: noise}])
+
+    class Noise(CalibrationDataReader):
+        def get_next(self):
+            return next(feeds, None)
+
+    quantize_static(
+        ready, file.with_suffix(".int8.onnx"), Noise(), quant_format=QuantFormat.QDQ, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+
+
 def contestants(arguments, folder, key):
     name, batch = key
     threads, device = arguments.threads, torch_device(arguments)
     yield from ours(arguments, name, batch, SIZE)
+    if arguments.int8:
+        command = [arguments.timburn, "bench", name, "--turns", "--device", arguments.device, "--batch", batch, "--size", SIZE, "--precision", "int8"]
+        yield Contestant("timburn int8", command, False, RAYON_NUM_THREADS=threads)
     python = [sys.executable, __file__, "--child"]
     for kind in ["nchw", "channels-last", "bf16 channels-last", "compiled", "bf16 compiled"]:
         yield Contestant(f"PyTorch {kind}", [*python, kind, name, batch, threads, device], "bf16" not in kind, OMP_NUM_THREADS=threads)
@@ -80,6 +108,11 @@ def contestants(arguments, folder, key):
     why = f"no ONNX file: {lines[-1]}" if made.returncode else None
     file = Path(folder) / f"{name}-{batch}.onnx"
     yield Contestant("onnxruntime", [*python, "onnx", file, batch, threads], why=why)
+    if arguments.int8:
+        made = subprocess.run([*python, "quantize", folder, name, str(batch)], capture_output=True, text=True)
+        lines = made.stderr.strip().splitlines() or [""]
+        narrow = why or (f"no ONNX file in eight bits: {lines[-1]}" if made.returncode else None)
+        yield Contestant("onnxruntime int8", [*python, "onnx", file.with_suffix(".int8.onnx"), batch, threads], False, why=narrow)
     for peer, network in [("tract", file), ("candle", name)]:
         program = arguments.rust / peer
         absent = None if program.exists() else f"{program} is not built (benches/peers/rust)"
@@ -161,11 +194,14 @@ def main():
     made = parser(__doc__)
     made.add_argument("--first", action="store_true", help="time from the start of a process to its first prediction")
     made.add_argument("--rust", type=Path, default=RUST / "target/release", help="folder of the peers in Rust")
+    made.add_argument("--int8", action="store_true", help="timburn and onnxruntime in eight bits too")
     arguments = made.parse_args()
     if arguments.child:
         kind, *rest = arguments.child
         if kind == "export":
             export(rest[0], rest[1], int(rest[2]))
+        elif kind == "quantize":
+            quantized(*rest)
         elif kind == "first":
             first(*rest)
         else:

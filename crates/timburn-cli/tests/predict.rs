@@ -54,7 +54,43 @@ fn a_reduced_precision_finds_the_cat_too() {
 
     let output = timburn(&["predict", "--precision", "int3"], folder().path());
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("f32 or bf16"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("f32 or bf16 or int8"), "{}", stderr(&output));
+}
+
+#[test]
+fn eight_bits_need_ranges_and_find_the_cat_with_them() {
+    let folder = folder();
+    let output = timburn(&["predict", "--precision", "int8"], folder.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("timburn export MODEL --int8 --calibrate FOLDER"), "{}", stderr(&output));
+
+    std::fs::create_dir(folder.path().join("cats")).expect("a folder");
+    std::fs::write(folder.path().join("cats/chelsea.jpg"), SAMPLE).expect("written");
+    let arguments = ["export", "efficientnet_lite0", "--dtype", "f16", "--int8", "--calibrate", "cats", "-o", "int8.timburn"];
+    let output = timburn(&arguments, folder.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("ranges of 51 activations on 1 picture"), "{}", stdout(&output));
+    let output = timburn(&["predict", "--weights", "int8.timburn", "--precision", "int8"], folder.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.lines().nth(1).is_some_and(|first| ["tiger cat", "Egyptian cat", "tabby"].iter().any(|cat| first.contains(cat))),
+        "{text}"
+    );
+
+    // What cannot be is said before anything is written.
+    let cases: [(&[&str], &str); 4] = [
+        (&["--int8", "-o", "x.timburn"], "--calibrate"),
+        (&["--calibrate", "cats", "-o", "x.timburn"], "--int8"),
+        (&["--int8", "--calibrate", "cats", "-o", "x.safetensors"], "an --output that ends in .timburn"),
+        (&["--int8", "--calibrate", "dogs", "-o", "x.timburn"], "--calibrate = dogs: expected a folder of pictures"),
+    ];
+    for (options, words) in cases {
+        let output = timburn(&[&["export", "efficientnet_lite0"], options].concat(), folder.path());
+        assert_eq!(output.status.code(), Some(2), "{options:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{options:?}: {}", stderr(&output));
+    }
+    assert!(!folder.path().join("x.timburn").exists() && !folder.path().join("x.safetensors").exists());
 }
 
 #[test]

@@ -96,7 +96,14 @@ fn bundle(architecture: &str, options: ModelOptions) -> Bundle {
     let classes = options.classes.unwrap_or(5);
     let classes = Classes::numbered(if classes == 1 { 2 } else { classes });
     let model = ModelSpec { architecture: architecture.into(), options };
-    Bundle { model, classes, preprocessing: Preprocessing::cifar10(), card: Card::default(), weights: StateDict::new("formula") }
+    Bundle {
+        model,
+        classes,
+        preprocessing: Preprocessing::cifar10(),
+        card: Card::default(),
+        ranges: None,
+        weights: StateDict::new("formula"),
+    }
 }
 
 /// The same network with parameters that folding and rounding to halves leave as they are.

@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use timburn_core::Result;
 use timburn_models::{ImageModel, Model, Stage};
+use timburn_weights::ActivationRanges;
 
 use crate::Precision;
 
@@ -45,6 +46,21 @@ impl Compiled {
         #[cfg(not(feature = "flex"))]
         let graph = None;
         Ok(Self { model, graph })
+    }
+
+    /// As [`new`](Self::new), the body in eight bits, for activations of these ranges.
+    ///
+    /// # Errors
+    /// As [`Predictor::quantized`](crate::Predictor::quantized).
+    pub fn quantized(model: Model, device: &Device, ranges: &ActivationRanges) -> Result<Self> {
+        Precision::Int8.check(device)?;
+        #[cfg(feature = "flex")]
+        return Ok(Self { graph: Some(Arc::new(Body::quantized(&model, ranges)?)), model });
+        #[cfg(not(feature = "flex"))]
+        {
+            let _ = ranges;
+            Ok(Self { model, graph: None })
+        }
     }
 
     /// The model.

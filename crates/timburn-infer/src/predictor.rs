@@ -10,10 +10,14 @@ use timburn_core::{Classes, Error, Preprocessing, Result};
 use timburn_data::{DecodeOptions, Rgb8Image, decode_bytes, decode_file, prepare, to_tensor};
 use timburn_models::state_dict::input_key;
 use timburn_models::{ImageModel, Model, outputs_fit, parameters};
-use timburn_weights::Bundle;
+use timburn_weights::{ActivationRanges, Bundle};
 
 use crate::Precision;
 use crate::prediction::Prediction;
+
+/// Pictures that are in memory at a time while ranges are measured.
+#[cfg(feature = "flex")]
+const CALIBRATED: usize = 16;
 
 /// A model with everything that turns a photograph into labels: weights, class names and preprocessing.
 #[derive(Debug)]
@@ -22,6 +26,7 @@ pub struct Predictor {
     classes: Arc<Classes>,
     preprocessing: Preprocessing,
     device: Device,
+    ranges: Option<ActivationRanges>,
     #[cfg(feature = "flex")]
     graph: Option<crate::Graph>,
     /// How pictures are decoded. By default as a viewer shows them: EXIF orientation applied.
@@ -55,6 +60,7 @@ impl Predictor {
             classes: Arc::new(bundle.classes.clone()),
             preprocessing: bundle.preprocessing.clone(),
             device,
+            ranges: bundle.ranges.clone(),
             decode: DecodeOptions::default(),
         })
     }
@@ -100,15 +106,75 @@ impl Predictor {
     /// logged and f32 stays; [`precision`](Self::precision) tells.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a reduced precision on another device; as [`new`](Self::new) when the parameters cannot be read again.
+    /// [`Error::Argument`] for a reduced precision on another device, and for int8 where the bundle has no ranges of activations (else as
+    /// [`quantized`](Self::quantized)); as [`new`](Self::new) when the parameters cannot be read again.
     pub fn with_precision(self, precision: Precision) -> Result<Self> {
         precision.check(&self.device)?;
+        if precision == Precision::Int8 {
+            let ranges = self.ranges.clone().ok_or_else(Precision::without_ranges)?;
+            return self.quantized(&ranges);
+        }
         #[cfg(feature = "flex")]
         if self.device == Device::flex() {
             let graph = Some(crate::Graph::compile_with(&self.model, crate::GraphOptions { precision })?);
             return Ok(Self { graph, ..self });
         }
         Ok(self)
+    }
+
+    /// Computes in eight bits, on the CPU, for activations of these ranges, which [`calibrate`](Self::calibrate) finds.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] on another device; [`WeightsError::Ranges`](timburn_core::WeightsError::Ranges) for ranges of another network or such
+    /// as no bytes cover.
+    pub fn quantized(self, ranges: &ActivationRanges) -> Result<Self> {
+        Precision::Int8.check(&self.device)?;
+        #[cfg(feature = "flex")]
+        return Ok(Self { graph: Some(crate::Graph::quantized(&self.model, ranges)?), ..self });
+        #[cfg(not(feature = "flex"))]
+        {
+            let _ = ranges;
+            Ok(self)
+        }
+    }
+
+    /// The ranges of the network's activations on these pictures, computed in f32: what [`quantized`](Self::quantized) needs. A hundred
+    /// pictures of the kind that is to be predicted are enough. The same pictures give the same ranges, in whatever order.
+    ///
+    /// # Errors
+    /// As [`classify`](Self::classify), for the first picture that cannot be read; [`Error::Argument`] without pictures;
+    /// [`WeightsError::Ranges`](timburn_core::WeightsError::Ranges) when a layer's values are not finite.
+    #[cfg(feature = "flex")]
+    pub fn calibrate<P: AsRef<Path> + Sync>(&self, paths: &[P]) -> Result<ActivationRanges> {
+        let mut calibrator = crate::Calibrator::new(&self.model)?;
+        for paths in paths.chunks(CALIBRATED) {
+            let read = |path: &P| decode_file(path, &self.decode).map(|image| prepare(&image, &self.preprocessing));
+            let pictures: Result<Vec<Rgb8Image>> = paths.par_iter().map(read).collect();
+            self.observe(&mut calibrator, &pictures?)?;
+        }
+        calibrator.finish()
+    }
+
+    /// As [`calibrate`](Self::calibrate), on pictures that [`prepare`](Self::prepare) made.
+    ///
+    /// # Errors
+    /// As [`calibrate`](Self::calibrate).
+    #[cfg(feature = "flex")]
+    pub fn calibrate_prepared(&self, images: &[Rgb8Image]) -> Result<ActivationRanges> {
+        let mut calibrator = crate::Calibrator::new(&self.model)?;
+        for images in images.chunks(CALIBRATED) {
+            self.observe(&mut calibrator, images)?;
+        }
+        calibrator.finish()
+    }
+
+    #[cfg(feature = "flex")]
+    fn observe(&self, calibrator: &mut crate::Calibrator, images: &[Rgb8Image]) -> Result<()> {
+        let images = to_tensor(images, &self.preprocessing, &Device::flex())?;
+        let shape = images.dims();
+        let values = images.into_data().try_to_vec::<f32>();
+        let failed = |error| DeviceError::Failed { name: format!("{:?}", self.device), reason: format!("{error:?}") };
+        calibrator.observe(&values.map_err(failed)?, shape)
     }
 
     /// What is computed in.
@@ -259,7 +325,14 @@ mod tests {
         let options = ModelOptions { in_channels: 1, ..ModelOptions::default() };
         let weights = state_dict(&create("resnet20", &options, &device).expect("resnet20"));
         let model = ModelSpec { architecture: "resnet20".into(), options };
-        let bundle = Bundle { model, classes: Classes::cifar10(), preprocessing: Preprocessing::cifar10(), card: Card::default(), weights };
+        let bundle = Bundle {
+            model,
+            classes: Classes::cifar10(),
+            preprocessing: Preprocessing::cifar10(),
+            card: Card::default(),
+            ranges: None,
+            weights,
+        };
         assert!(matches!(Predictor::new(&bundle, &device), Err(Error::Argument { name: "in_channels", .. })));
     }
 }

@@ -77,6 +77,11 @@ pub struct Card {
     pub other: BTreeMap<String, serde_json::Value>,
 }
 
+/// Ranges of a network's activations, `[lowest, highest]` by the name of the layer that computes them, as measured on pictures: what bytes
+/// are to cover when the network computes in eight bits.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ActivationRanges(pub BTreeMap<String, [f32; 2]>);
+
 /// A model at rest.
 #[derive(Debug, Clone)]
 pub struct Bundle {
@@ -88,6 +93,8 @@ pub struct Bundle {
     pub preprocessing: Preprocessing,
     /// Origin and quality.
     pub card: Card,
+    /// Ranges of the activations, for predictions in eight bits, where they were measured.
+    pub ranges: Option<ActivationRanges>,
     /// The tensors under the architecture's own keys, read when they are asked for.
     pub weights: StateDict,
 }
@@ -145,7 +152,8 @@ impl Bundle {
         let preprocessing: Preprocessing = entry(&metadata, "preprocessing", &name)?;
         preprocessing.validate()?;
         let card = entry(&metadata, "card", &name)?;
-        Ok(Self { model, classes, preprocessing, card, weights })
+        let ranges = if metadata.contains_key(&format!("{PREFIX}ranges")) { Some(entry(&metadata, "ranges", &name)?) } else { None };
+        Ok(Self { model, classes, preprocessing, card, ranges, weights })
     }
 
     /// The model with its weights, on `device`.
@@ -199,6 +207,9 @@ impl Bundle {
         metadata.insert(format!("{PREFIX}classes"), json(&self.classes, &name)?);
         metadata.insert(format!("{PREFIX}preprocessing"), json(&self.preprocessing, &name)?);
         metadata.insert(format!("{PREFIX}card"), json(&self.card, &name)?);
+        if let Some(ranges) = &self.ranges {
+            metadata.insert(format!("{PREFIX}ranges"), json(ranges, &name)?);
+        }
         write_safetensors(&self.weights, path, precision, &metadata)
     }
 }

@@ -20,7 +20,7 @@ mod pretrained;
 pub mod read;
 mod write;
 
-pub use bundle::{Accuracy, Bundle, Card, ModelSpec};
+pub use bundle::{Accuracy, ActivationRanges, Bundle, Card, ModelSpec};
 pub use catalogue::{Published, catalogue};
 pub use hub::{HubOptions, Progress};
 pub use layout::Layout;

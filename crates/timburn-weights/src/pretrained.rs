@@ -136,5 +136,5 @@ fn bundle(weights: StateDict, architecture: &str, preprocessing: Preprocessing, 
         _ => Classes::numbered(count),
     };
     let options = ModelOptions { in_channels, ..ModelOptions::classes(classes.len()) };
-    Ok(Bundle { model: ModelSpec { architecture: architecture.to_owned(), options }, classes, preprocessing, card, weights })
+    Ok(Bundle { model: ModelSpec { architecture: architecture.to_owned(), options }, classes, preprocessing, card, ranges: None, weights })
 }

@@ -42,7 +42,7 @@ fn bundle(name: &str) -> Bundle {
     let weights = state_dict(&model(name));
     let classes = Classes::imagenet();
     let model = ModelSpec { architecture: name.into(), options: ModelOptions::default() };
-    Bundle { model, classes, preprocessing: Preprocessing::torchvision(224, 256), card: Card::default(), weights }
+    Bundle { model, classes, preprocessing: Preprocessing::torchvision(224, 256), card: Card::default(), ranges: None, weights }
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn another_head_comes_with_the_same_body() {
     let weights = state_dict(&loaded);
     let classes = Classes::new(vec!["cat".into(), "dog".into()]);
     let spec = ModelSpec { architecture: "resnet18".into(), options: options.clone() };
-    let saved = Bundle { model: spec, classes, preprocessing: bundle.preprocessing.clone(), card: Card::default(), weights };
+    let saved = Bundle { model: spec, classes, preprocessing: bundle.preprocessing.clone(), card: Card::default(), ranges: None, weights };
     saved.save(&path, Precision::F32).unwrap();
     let opened = Bundle::open(&path).unwrap();
     assert_eq!(opened.model.options, options);

@@ -182,6 +182,7 @@ fn about(architecture: &str, options: &ModelOptions) -> Bundle {
         classes: Classes::numbered(if count == 1 { 2 } else { count }),
         preprocessing: Preprocessing { input: 64, ..Preprocessing::torchvision(64, 64) },
         card: Card { licence: Some("CC0-1.0".into()), source: Some("a formula".into()), ..Card::default() },
+        ranges: None,
         weights: StateDict::new("formula"),
     }
 }

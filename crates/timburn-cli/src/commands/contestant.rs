@@ -207,7 +207,10 @@ impl Contestant {
 
     fn with_precision(name: &str, bundle: Bundle, device: &Device, precision: timburn_infer::Precision) -> Result<Self> {
         let device = device.clone().without_autodiff();
-        let model = Compiled::with_precision(bundle.load(&device)?, &device, precision)?;
+        let model = match (&bundle.ranges, precision) {
+            (Some(ranges), timburn_infer::Precision::Int8) => Compiled::quantized(bundle.load(&device)?, &device, ranges)?,
+            _ => Compiled::with_precision(bundle.load(&device)?, &device, precision)?,
+        };
         Ok(Self { name: name.to_owned(), bundle, model })
     }
 

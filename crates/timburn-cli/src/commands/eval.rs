@@ -35,7 +35,7 @@ pub(crate) struct Eval {
     /// Weights for the model named
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Element type of the network: f32, or bf16: faster where the CPU multiplies bf16 (AVX512-BF16)
+    /// Element type of the network: f32; bf16: faster where the CPU multiplies bf16 (AVX512-BF16); int8, for a bundle of `timburn export --int8`
     #[arg(long, value_name = "TYPE", default_value_t)]
     precision: Precision,
     #[command(flatten)]

@@ -1,10 +1,13 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use timburn_core::{Error, Result, open_device};
-use timburn_weights::{Bundle, HubOptions, OnnxOptions, OnnxSignature, Precision, resolve, write_onnx, write_safetensors};
+use timburn_weights::{
+    ActivationRanges, Bundle, HubOptions, OnnxOptions, OnnxSignature, Precision, resolve, write_onnx, write_safetensors,
+};
 
+use super::predict::pictures_in;
 use crate::output::{self, DownloadBar};
 
 /// Write a model to a file that other programs read.
@@ -21,7 +24,8 @@ Examples:
   timburn export resnet18 --weights resnet18.pth -o resnet18.safetensors
   timburn export resnet50 -o resnet50.timburn                     for machines without network
   timburn export flowers.timburn -o flowers.onnx                  images in, logits out
-  timburn export flowers.timburn -o pixels.onnx --include-preprocessing --softmax")]
+  timburn export flowers.timburn -o pixels.onnx --include-preprocessing --softmax
+  timburn export flowers.timburn --int8 --calibrate flowers/train -o flowers-int8.timburn")]
 pub(crate) struct Export {
     /// A bundle's file, or a model's name
     #[arg(value_name = "MODEL")]
@@ -44,6 +48,16 @@ pub(crate) struct Export {
     /// ONNX: height and width of the images, instead of the preprocessing's
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
+    /// A bundle that also predicts in eight bits: `--precision int8`. Needs --calibrate
+    #[arg(long, requires = "calibrate")]
+    int8: bool,
+    /// Pictures like those that are to be predicted, of all classes, in or below this folder: the ranges of the network's activations are
+    /// measured on them. Their labels do not matter
+    #[arg(long, value_name = "FOLDER", requires = "int8")]
+    calibrate: Option<PathBuf>,
+    /// Pictures of that folder to use, evenly spread
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "int8")]
+    images: u32,
     /// Print JSON: {"file", "bytes", "content"}
     #[arg(long)]
     json: bool,
@@ -81,19 +95,31 @@ impl Export {
         if let Some((option, _)) = only_onnx.iter().find(|(_, given)| *given && extension != "onnx") {
             return Err(argument(option, &format!("with {}", self.output.display()), "an --output that ends in .onnx"));
         }
+        if self.int8 && extension != "timburn" {
+            return Err(argument("--int8", &format!("with {}", self.output.display()), "an --output that ends in .timburn"));
+        }
+        // Before anything is downloaded: a folder without pictures is the user's to correct.
+        let pictures = self.calibrate.as_deref().map(|folder| self.spread(folder)).transpose()?;
         let progress = DownloadBar::new(self.quiet);
-        let file = std::path::Path::new(&self.model);
+        let file = Path::new(&self.model);
         let (model, weights) = match &self.weights {
             None if file.is_file() => (None, Some(file)),
             weights => (Some(self.model.as_str()), weights.as_deref()),
         };
-        let bundle = resolve(model, weights, &HubOptions::from_env(), &progress)?;
+        let mut bundle = resolve(model, weights, &HubOptions::from_env(), &progress)?;
         progress.clear();
         let content = match extension.as_str() {
             "onnx" => self.onnx(&bundle)?.to_string(),
             "timburn" => {
+                let mut content = format!("{} tensors", bundle.weights.tensors.len());
+                if let Some(pictures) = &pictures {
+                    let ranges = calibrate(&bundle, pictures)?;
+                    let plural = if pictures.len() == 1 { "" } else { "s" };
+                    content += &format!(", ranges of {} activations on {} picture{plural}", ranges.0.len(), pictures.len());
+                    bundle.ranges = Some(ranges);
+                }
                 bundle.save(&self.output, self.dtype.into())?;
-                format!("{} tensors", bundle.weights.tensors.len())
+                content
             }
             _ => {
                 write_safetensors(&bundle.weights, &self.output, self.dtype.into(), &Default::default())?;
@@ -109,6 +135,16 @@ impl Export {
         Ok(0)
     }
 
+    /// Some of the pictures of a folder, evenly spread: where it has a folder for each class, of all of them.
+    fn spread(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        if !folder.is_dir() {
+            return Err(argument("--calibrate", &folder.display().to_string(), "a folder of pictures"));
+        }
+        let pictures = pictures_in(folder)?;
+        let (all, wanted) = (pictures.len(), pictures.len().min(self.images as usize));
+        Ok((0..wanted).filter_map(|index| pictures.get(index * all / wanted).cloned()).collect())
+    }
+
     fn onnx(&self, bundle: &Bundle) -> Result<OnnxSignature> {
         let options = OnnxOptions {
             precision: self.dtype.into(),
@@ -120,6 +156,17 @@ impl Export {
         let device = open_device("flex").or_else(|_| open_device("auto"))?;
         write_onnx(&bundle.load(&device)?, bundle, &self.output, &options)
     }
+}
+
+/// The ranges of a model's activations on pictures.
+#[cfg(feature = "flex")]
+fn calibrate(bundle: &Bundle, pictures: &[PathBuf]) -> Result<ActivationRanges> {
+    timburn_infer::Predictor::new(bundle, &open_device("flex")?)?.calibrate(pictures)
+}
+
+#[cfg(not(feature = "flex"))]
+fn calibrate(_: &Bundle, _: &[PathBuf]) -> Result<ActivationRanges> {
+    Err(argument("--int8", "this build", "one with the backend `flex`, whose kernels compute in eight bits"))
 }
 
 fn argument(name: &'static str, value: &str, expected: &str) -> Error {

@@ -214,6 +214,7 @@ impl Train {
             classes: classes.clone(),
             preprocessing: preprocessing(recipe)?,
             card,
+            ranges: None,
             weights,
         };
         let file = path.join("model.timburn");

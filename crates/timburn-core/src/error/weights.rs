@@ -66,6 +66,14 @@ pub enum WeightsError {
         /// Where the cache looks for it.
         path: PathBuf,
     },
+    /// Ranges of activations that do not fit the network, or that no bytes cover.
+    #[error("range of activations of `{layer}`: {reason}; `timburn export MODEL --int8 --calibrate FOLDER` measures them anew")]
+    Ranges {
+        /// The layer, as its weights are called.
+        layer: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A bundle without something that a bundle must hold.
     #[error("{name}: not a timburn bundle: {reason}; weights alone need `--model NAME`")]
     NotABundle {

@@ -5,11 +5,12 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 use timburn_core::Result;
 use timburn_kernels::Activation;
-use timburn_kernels::infer::{Conv, ConvSpec, Element, Padding, expands};
+use timburn_kernels::infer::{Border, Conv, ConvSpec, Element, Map, Padding, expands};
 use timburn_models::blocks;
 use timburn_models::graph::{FoldedConv, FoldedLinear, HeadGraph, Layer, ModelGraph, Op, Value};
 
 use super::Program;
+use super::plan::{Planned, Shape};
 
 /// A layer, ready to run. Values are counted: 0 is the images, 1 the first step's output.
 #[derive(Debug)]
@@ -50,9 +51,20 @@ impl<T: Element> Step<T> {
             _ => None,
         }
     }
+}
 
-    /// Bytes of the step's packed parameters.
-    pub(super) fn bytes(&self) -> usize {
+impl<T: Element> Planned for Step<T> {
+    const BYTES: usize = size_of::<T>();
+
+    fn input(&self) -> usize {
+        self.input
+    }
+
+    fn residual(&self) -> Option<usize> {
+        self.residual
+    }
+
+    fn bytes(&self) -> usize {
         match &self.op {
             StepOp::Conv(conv) => conv.bytes(),
             StepOp::Expand(convs, _) => convs.iter().map(Conv::bytes).sum(),
@@ -60,12 +72,56 @@ impl<T: Element> Step<T> {
             _ => 0,
         }
     }
+
+    fn shape(&self, channels: usize, size: [usize; 2]) -> Option<Shape> {
+        Some(match &self.op {
+            StepOp::Conv(conv) => {
+                let (size, border) = conv.plan(size)?;
+                Shape { channels: conv.spec().outputs, size, border, planar: conv.planar() }
+            }
+            StepOp::Expand([_, depthwise], _) => Shape::plain(depthwise.spec().outputs, depthwise.plan(size)?.0),
+            &StepOp::MaxPool { kernel, stride, padding } => Shape::max_pool(channels, size, [kernel, stride, padding])?,
+            &StepOp::AveragePool { kernel, stride } => Shape::average_pool(channels, size, [kernel, stride]),
+            &StepOp::Subsample { stride, channels } => Shape::plain(channels, size.map(|size| size.div_ceil(stride))),
+            StepOp::SqueezeExcite(_) => Shape::plain(channels, size),
+        })
+    }
+
+    fn map(channels: usize, size: [usize; 2], border: Border) -> Map {
+        Map::new(channels, size, border)
+    }
+
+    fn work(&self, input: &Map, output: &Map) -> (String, usize) {
+        match &self.op {
+            StepOp::Conv(conv) => convolution(conv.spec(), output),
+            StepOp::Expand([expand, depthwise], _) => {
+                let pixels = [input.height * input.width, output.height * output.width];
+                let works = [expand, depthwise].map(|conv| conv.spec().multiplications());
+                let [height, width] = depthwise.spec().kernel;
+                let channels = expand.spec().outputs;
+                let what = format!("expansion to {channels} and depthwise {height}x{width} stride {}", depthwise.spec().stride);
+                (what, 2 * (pixels[0] * works[0] + pixels[1] * works[1]))
+            }
+            StepOp::MaxPool { .. } => ("maximum pool".into(), 0),
+            StepOp::AveragePool { .. } => ("average pool".into(), 0),
+            StepOp::Subsample { .. } => ("subsample".into(), 0),
+            StepOp::SqueezeExcite(_) => ("squeeze and excite".into(), 0),
+        }
+    }
 }
 
-/// Folds and packs. Each layer's values are dropped once they are packed.
-pub(super) fn compile<T: Element>(graph: &ModelGraph<'_>) -> Result<Program<T>> {
+/// What a convolution is called, and its multiplications and additions.
+pub(super) fn convolution(spec: &ConvSpec, output: &Map) -> (String, usize) {
+    let [height, width] = spec.kernel;
+    let groups = if spec.groups == 1 { String::new() } else { format!(" groups {}", spec.groups) };
+    let operations = 2 * output.height * output.width * spec.multiplications();
+    (format!("convolution {height}x{width} stride {}{groups}", spec.stride), operations)
+}
+
+/// Folds and packs. Each layer's values are dropped once they are packed. Layers are joined, or else each is a step, for `whole` values.
+pub(super) fn compile<T: Element>(graph: &ModelGraph<'_>, whole: bool) -> Result<Program<T>> {
     let ops: Result<Vec<StepOp<T>>> = graph.layers.par_iter().map(|layer| step_op(&layer.op)).collect();
-    let (steps, features) = fuse(graph, ops?);
+    let (steps, features) = fuse(graph, ops?, whole);
     let head = graph.head.as_ref().and_then(HeadGraph::as_linear).map(FoldedLinear::new).transpose()?.map(|linear| {
         let spec = pointwise(linear.inputs, linear.outputs);
         Conv::new(spec, &linear.weight, &linear.bias)
@@ -76,7 +132,7 @@ pub(super) fn compile<T: Element>(graph: &ModelGraph<'_>) -> Result<Program<T>> 
 }
 
 /// The steps, a depthwise convolution joined with the pointwise one before it, and the value that is the features.
-fn fuse<T: Element>(graph: &ModelGraph<'_>, ops: Vec<StepOp<T>>) -> (Vec<Step<T>>, usize) {
+fn fuse<T: Element>(graph: &ModelGraph<'_>, ops: Vec<StepOp<T>>, whole: bool) -> (Vec<Step<T>>, usize) {
     let readers = |value: usize| {
         let reads = |layer: &&Layer<'_>| [Some(layer.input), layer.residual].into_iter().flatten().any(|read| read.index() == value);
         graph.layers.iter().filter(reads).count()
@@ -90,7 +146,7 @@ fn fuse<T: Element>(graph: &ModelGraph<'_>, ops: Vec<StepOp<T>>) -> (Vec<Step<T>
         let alone = layer.input.index() == index && readers(index) == 1 && layer.residual.is_none() && graph.features.index() != index;
         match (steps.pop(), op) {
             (Some(Step { input, op: StepOp::Conv(expand), residual: None, activation }), StepOp::Conv(conv))
-                if alone && expands(&expand, &conv) =>
+                if alone && !whole && expands(&expand, &conv) =>
             {
                 steps.push(Step { input, op: StepOp::Expand([expand, conv], activation), residual: None, activation: layer.activation });
             }
@@ -118,13 +174,18 @@ fn step_op<T: Element>(op: &Op<'_>) -> Result<StepOp<T>> {
     })
 }
 
-fn packed<T: Element>(conv: &FoldedConv) -> Conv<T> {
+pub(super) fn packed<T: Element>(conv: &FoldedConv) -> Conv<T> {
+    Conv::new(spec(conv), &conv.weight, &conv.bias)
+}
+
+/// The kernels' words for a convolution.
+pub(super) fn spec(conv: &FoldedConv) -> ConvSpec {
     let [outputs, channels, height, width] = conv.shape;
     let padding = match conv.padding {
         blocks::Padding::Symmetric(zeros) => Padding::Zeros(zeros),
         blocks::Padding::Same => Padding::Same,
     };
-    let spec = ConvSpec {
+    ConvSpec {
         inputs: channels * conv.groups,
         outputs,
         kernel: [height, width],
@@ -132,11 +193,10 @@ fn packed<T: Element>(conv: &FoldedConv) -> Conv<T> {
         dilation: conv.dilation,
         groups: conv.groups,
         padding,
-    };
-    Conv::new(spec, &conv.weight, &conv.bias)
+    }
 }
 
 /// A fully connected layer.
-fn pointwise(inputs: usize, outputs: usize) -> ConvSpec {
+pub(super) fn pointwise(inputs: usize, outputs: usize) -> ConvSpec {
     ConvSpec { inputs, outputs, kernel: [1, 1], stride: 1, dilation: 1, groups: 1, padding: Padding::Zeros(0) }
 }

@@ -1,18 +1,24 @@
 //! A model compiled for predictions on the CPU.
 
+mod calibrate;
 mod compile;
+mod histogram;
+mod int8;
+mod network;
 mod plan;
 mod profile;
 mod run;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use timburn_core::{Error, Result};
 use timburn_kernels::infer::{Buffer, Conv, Element, bf16};
 use timburn_models::graph::{Describe, ModelGraph};
+use timburn_weights::ActivationRanges;
 
+pub use self::calibrate::Calibrator;
 use self::compile::Step;
-use self::plan::Plan;
+use self::network::Network;
 pub use self::profile::LayerTime;
 use crate::Precision;
 
@@ -35,8 +41,8 @@ pub struct Graph {
 /// How to compile a [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GraphOptions {
-    /// How weights and activations are stored and multiplied. Where the processor has no instructions for it the graph is of f32, which is
-    /// then as fast or faster, and a warning is logged; [`Graph::precision`] tells.
+    /// How weights and activations are stored and multiplied. Where the processor has no instructions for bf16 the graph is of f32, which is
+    /// then as fast or faster, and a warning is logged; [`Graph::precision`] tells. Int8 needs more than this: [`Graph::quantized`].
     pub precision: Precision,
 }
 
@@ -44,7 +50,20 @@ pub struct GraphOptions {
 enum Body {
     F32(Program<f32>),
     Bf16(Program<bf16>),
+    Int8(int8::Quantized),
 }
+
+/// The same for each kind of body.
+macro_rules! each {
+    ($body:expr, $program:ident => $value:expr) => {
+        match $body {
+            Body::F32($program) => $value,
+            Body::Bf16($program) => $value,
+            Body::Int8($program) => $value,
+        }
+    };
+}
+use each;
 
 /// A graph of activations that are stored as `T`.
 #[derive(Debug)]
@@ -78,7 +97,7 @@ impl Graph {
     /// As [`compile`](Self::compile), in another precision.
     ///
     /// # Errors
-    /// As [`compile`](Self::compile).
+    /// As [`compile`](Self::compile); [`Error::Argument`] for int8, which needs [ranges](Self::quantized).
     pub fn compile_with(model: &impl Describe, options: GraphOptions) -> Result<Self> {
         Self::of(&model.describe(), options)
     }
@@ -86,7 +105,7 @@ impl Graph {
     /// Compiles a description.
     ///
     /// # Errors
-    /// As [`compile`](Self::compile).
+    /// As [`compile_with`](Self::compile_with).
     pub fn of(graph: &ModelGraph<'_>, options: GraphOptions) -> Result<Self> {
         let mut precision = options.precision;
         if !precision.is_supported() {
@@ -94,10 +113,21 @@ impl Graph {
             precision = Precision::F32;
         }
         let body = match precision {
-            Precision::F32 => Body::F32(compile::compile(graph)?),
-            Precision::Bf16 => Body::Bf16(compile::compile(graph)?),
+            Precision::F32 => Body::F32(compile::compile(graph, false)?),
+            Precision::Bf16 => Body::Bf16(compile::compile(graph, false)?),
+            Precision::Int8 => return Err(Precision::without_ranges()),
         };
         Ok(Self { body })
+    }
+
+    /// Compiles in eight bits: weights rounded to bytes with a scale for each output channel, activations to bytes that cover `ranges`, which a
+    /// [`Calibrator`] found. Shortcuts, activations and pools are of bytes too; sums are exact. The same bytes come out on every machine.
+    ///
+    /// # Errors
+    /// [`WeightsError::Ranges`](timburn_core::WeightsError::Ranges) when `ranges` are not those of this network's layers, or a weight is not
+    /// finite; as [`compile`](Self::compile).
+    pub fn quantized(model: &impl Describe, ranges: &ActivationRanges) -> Result<Self> {
+        Ok(Self { body: Body::Int8(int8::quantize(model, ranges)?) })
     }
 
     /// What the graph computes in.
@@ -105,16 +135,14 @@ impl Graph {
         match self.body {
             Body::F32(_) => Precision::F32,
             Body::Bf16(_) => Precision::Bf16,
+            Body::Int8(_) => Precision::Int8,
         }
     }
 
     /// Whether the graph ends in logits. A head that is not global average pooling and one fully connected layer is the caller's to run
     /// on [`feature_map`](Self::feature_map).
     pub fn has_head(&self) -> bool {
-        match &self.body {
-            Body::F32(program) => program.head.is_some(),
-            Body::Bf16(program) => program.head.is_some(),
-        }
+        each!(&self.body, program => program.head().is_some())
     }
 
     /// Logits `[n, classes]` of `images` `[n, channels, height, width]`, normalised as the weights ask.
@@ -143,20 +171,14 @@ impl Graph {
     /// As [`features`](Self::features).
     pub fn feature_map(&self, images: &[f32], shape: [usize; 4]) -> Result<(Vec<f32>, [usize; 4])> {
         let size = [shape[2], shape[3]];
-        let map = match &self.body {
-            Body::F32(program) => program.plan(size)?.maps[program.features],
-            Body::Bf16(program) => program.plan(size)?.maps[program.features],
-        };
+        let map = each!(&self.body, program => program.plan(size)?.maps[program.features()]);
         let values = self.compute(images, shape, Wanted::FeatureMap)?;
         Ok((values, [shape[0], map.channels, map.height, map.width]))
     }
 
     /// Bytes of the packed parameters.
     pub fn parameter_bytes(&self) -> usize {
-        match &self.body {
-            Body::F32(program) => program.parameter_bytes(),
-            Body::Bf16(program) => program.parameter_bytes(),
-        }
+        each!(&self.body, program => program.parameter_bytes())
     }
 
     /// Bytes of working memory that one call needs for `images` images of this height and width. Each thread that calls at the same time
@@ -165,53 +187,11 @@ impl Graph {
     /// # Errors
     /// [`Error::Argument`] when images of this size are too small for the network.
     pub fn memory(&self, images: usize, size: [usize; 2]) -> Result<usize> {
-        match &self.body {
-            Body::F32(program) => program.memory(images, size),
-            Body::Bf16(program) => program.memory(images, size),
-        }
+        each!(&self.body, program => program.memory(images, size))
     }
 
     fn compute(&self, images: &[f32], shape: [usize; 4], wanted: Wanted) -> Result<Vec<f32>> {
-        match &self.body {
-            Body::F32(program) => program.compute(images, shape, wanted),
-            Body::Bf16(program) => program.compute(images, shape, wanted),
-        }
-    }
-}
-
-impl<T: Element> Program<T> {
-    fn parameter_bytes(&self) -> usize {
-        self.steps.iter().map(Step::bytes).sum::<usize>() + self.head.as_ref().map_or(0, Conv::bytes)
-    }
-
-    fn memory(&self, images: usize, size: [usize; 2]) -> Result<usize> {
-        let plan = self.plan(size)?;
-        Ok(plan.slots.iter().map(|slot| slot.len(images.min(BATCH)) * size_of::<T>()).sum())
-    }
-
-    fn plan(&self, size: [usize; 2]) -> Result<Plan> {
-        Plan::new(&self.steps, self.channels, self.features, size)
-            .ok_or_else(|| argument("image size", &format!("{}x{}", size[0], size[1]), "an image that the network's kernels fit in"))
-    }
-
-    fn compute(&self, images: &[f32], shape: [usize; 4], wanted: Wanted) -> Result<Vec<f32>> {
-        let [n, channels, height, width] = shape;
-        let image = channels.checked_mul(height).and_then(|len| len.checked_mul(width)).unwrap_or(usize::MAX);
-        if channels != self.channels || image.checked_mul(n) != Some(images.len()) {
-            let expected = format!("{} values of [n, {}, height, width]", images.len(), self.channels);
-            return Err(argument("images", &format!("{shape:?}"), &expected));
-        }
-        let plan = self.plan([height, width])?;
-        let pool = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut slots = pool().pop().unwrap_or_default();
-        let mut results = Vec::new();
-        run::together(|| {
-            for batch in images.chunks(BATCH * image) {
-                results.extend(run::run(self, &plan, batch, batch.len() / image, &mut slots, wanted, |_, _| {}));
-            }
-        });
-        pool().push(slots);
-        Ok(results)
+        each!(&self.body, program => program.results(images, shape, wanted))
     }
 }
 

@@ -1,8 +1,57 @@
 //! What is where for images of one size.
 
-use timburn_kernels::infer::{Border, Element, Map};
+use timburn_kernels::infer::{Border, Map};
 
-use super::compile::{Step, StepOp};
+/// What a plan has to know of a step. Values are counted: 0 is the images, 1 the first step's output.
+pub(super) trait Planned {
+    /// Bytes of an activation's value.
+    const BYTES: usize;
+
+    /// The value that it reads.
+    fn input(&self) -> usize;
+
+    /// The value that it adds.
+    fn residual(&self) -> Option<usize>;
+
+    /// Bytes of its packed parameters.
+    fn bytes(&self) -> usize;
+
+    /// What becomes of `channels` channels of this size; `None` when a kernel is larger than what it sees.
+    fn shape(&self, channels: usize, size: [usize; 2]) -> Option<Shape>;
+
+    /// A blocked layout.
+    fn map(channels: usize, size: [usize; 2], border: Border) -> Map;
+
+    /// What it does, and how many multiplications and additions that is for an image, between these maps.
+    fn work(&self, input: &Map, output: &Map) -> (String, usize);
+}
+
+/// A step's output, and what its input has to be like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) channels: usize,
+    pub(super) size: [usize; 2],
+    pub(super) border: Border,
+    pub(super) planar: bool,
+}
+
+impl Shape {
+    /// Of a step that needs no border.
+    pub(super) fn plain(channels: usize, size: [usize; 2]) -> Self {
+        Self { channels, size, border: Border::default(), planar: false }
+    }
+
+    /// Of a maximum pool.
+    pub(super) fn max_pool(channels: usize, size: [usize; 2], [kernel, stride, padding]: [usize; 3]) -> Option<Self> {
+        let axis = |size: usize| Some((size + 2 * padding).checked_sub(kernel)? / stride + 1);
+        Some(Self::plain(channels, [axis(size[0])?, axis(size[1])?]))
+    }
+
+    /// Of an average pool.
+    pub(super) fn average_pool(channels: usize, size: [usize; 2], [kernel, stride]: [usize; 2]) -> Self {
+        Self::plain(channels, size.map(|size| size.saturating_sub(kernel).div_ceil(stride) + 1))
+    }
+}
 
 /// Layouts and places of all values.
 #[derive(Debug)]
@@ -38,34 +87,20 @@ impl Slot {
 
 impl Plan {
     /// `None` when a kernel is larger than what it sees.
-    pub(super) fn new<T: Element>(steps: &[Step<T>], channels: usize, features: usize, size: [usize; 2]) -> Option<Self> {
+    pub(super) fn new<S: Planned>(steps: &[S], channels: usize, features: usize, size: [usize; 2]) -> Option<Self> {
         let mut shapes = vec![(channels, size)];
         let mut borders = vec![Border::default(); steps.len() + 1];
         let mut planar = false;
         for step in steps {
-            let &(channels, size) = shapes.get(step.input)?;
-            shapes.push(match &step.op {
-                StepOp::Conv(conv) => {
-                    let (size, border) = conv.plan(size)?;
-                    borders[step.input] = borders[step.input].max(border);
-                    planar |= step.input == 0 && conv.planar();
-                    (conv.spec().outputs, size)
-                }
-                StepOp::Expand([_, depthwise], _) => (depthwise.spec().outputs, depthwise.plan(size)?.0),
-                &StepOp::MaxPool { kernel, stride, padding } => {
-                    let axis = |size: usize| Some((size + 2 * padding).checked_sub(kernel)? / stride + 1);
-                    (channels, [axis(size[0])?, axis(size[1])?])
-                }
-                &StepOp::AveragePool { kernel, stride } => {
-                    let axis = |size: usize| size.saturating_sub(kernel).div_ceil(stride) + 1;
-                    (channels, size.map(axis))
-                }
-                &StepOp::Subsample { stride, channels } => (channels, size.map(|size| size.div_ceil(stride))),
-                StepOp::SqueezeExcite(_) => (channels, size),
-            });
+            let &(channels, size) = shapes.get(step.input())?;
+            let shape = step.shape(channels, size)?;
+            let border = borders.get_mut(step.input())?;
+            *border = border.max(shape.border);
+            planar |= step.input() == 0 && shape.planar;
+            shapes.push((shape.channels, shape.size));
         }
         let map = |(index, &(channels, size)): (usize, &(usize, [usize; 2]))| {
-            if index == 0 && planar { Map::planar(channels, size, borders[index]) } else { Map::new(channels, size, borders[index]) }
+            if index == 0 && planar { Map::planar(channels, size, borders[index]) } else { S::map(channels, size, borders[index]) }
         };
         let maps: Vec<Map> = shapes.iter().enumerate().map(map).collect();
         let cut = cut(steps, &maps);
@@ -75,15 +110,15 @@ impl Plan {
 }
 
 /// Where to change from single images to the batch, so that the least has to be read from beyond the cache.
-fn cut<T: Element>(steps: &[Step<T>], maps: &[Map]) -> usize {
-    let reads = |step: &Step<T>| [Some(step.input), step.residual].into_iter().flatten();
-    let activations = |(index, step): (usize, &Step<T>)| {
+fn cut<S: Planned>(steps: &[S], maps: &[Map]) -> usize {
+    let reads = |step: &S| [Some(step.input()), step.residual()].into_iter().flatten();
+    let activations = |(index, step): (usize, &S)| {
         let values = maps[index + 1].len(1) + reads(step).map(|value| maps[value].len(1)).sum::<usize>();
-        values * size_of::<T>()
+        values * S::BYTES
     };
     // The oldest value that a step from here on reads.
     let mut oldest = steps.len();
-    let mut cost: usize = steps.iter().map(Step::bytes).sum();
+    let mut cost: usize = steps.iter().map(S::bytes).sum();
     let (mut best, mut least) = (steps.len(), cost);
     for (index, step) in steps.iter().enumerate().rev() {
         oldest = reads(step).fold(oldest, usize::min);
@@ -96,11 +131,11 @@ fn cut<T: Element>(steps: &[Step<T>], maps: &[Map]) -> usize {
 }
 
 /// Gives each value a buffer that no value alive at the same time has.
-fn place<T: Element>(steps: &[Step<T>], maps: &[Map], features: usize, cut: usize) -> Option<(Vec<usize>, Vec<Slot>)> {
+fn place<S: Planned>(steps: &[S], maps: &[Map], features: usize, cut: usize) -> Option<(Vec<usize>, Vec<Slot>)> {
     // The step after which a value is not needed any more.
     let mut last: Vec<usize> = (0..maps.len()).map(|value| value.saturating_sub(1)).collect();
     for (index, step) in steps.iter().enumerate() {
-        for value in [Some(step.input), step.residual].into_iter().flatten() {
+        for value in [Some(step.input()), step.residual()].into_iter().flatten() {
             *last.get_mut(value)? = index;
         }
     }

@@ -1,16 +1,17 @@
 //! Runs the steps on a batch.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use timburn_kernels::Activation;
 use timburn_kernels::infer::{
-    Border, Buffer, Conv, Element, Epilogue, Map, View, ViewMut, average_pool, expand_depthwise, global_average_pool, max_pool, round,
-    scale, subsample,
+    Border, Buffer, Conv, ConvSpec, Element, Epilogue, Map, View, ViewMut, average_pool, expand_depthwise, global_average_pool, max_pool,
+    round, scale, subsample,
 };
 
 use super::compile::{Step, StepOp};
+use super::network::Network;
 use super::plan::Plan;
 use super::{Program, Wanted};
 
@@ -51,12 +52,12 @@ impl Drop for Running {
 }
 
 /// Computes what is wanted of `n` images. `spent` hears how long each part took: the images' conversion, the steps, what follows them.
-pub(super) fn run<T: Element>(
-    graph: &Program<T>,
+pub(super) fn run<N: Network>(
+    network: &N,
     plan: &Plan,
     images: &[f32],
     n: usize,
-    slots: &mut Vec<Buffer<T>>,
+    slots: &mut Vec<Buffer<N::Value>>,
     wanted: Wanted,
     mut spent: impl FnMut(usize, Duration),
 ) -> Vec<f32> {
@@ -70,60 +71,108 @@ pub(super) fn run<T: Element>(
     for (buffer, slot) in slots.iter_mut().zip(&plan.slots) {
         buffer.reserve(slot.len(n));
     }
-    let (first, later) = graph.steps.split_at(plan.cut);
+    let (first, later) = network.steps().split_at(plan.cut);
     let (map, place) = (&plan.maps[0], plan.places[0]);
     if first.is_empty() {
-        map.from_nchw(n, images, &mut slots[place]);
+        network.load(map, n, images, &mut slots[place]);
         spent(0);
     }
     for (image, pixels) in images.chunks_exact((images.len() / n.max(1)).max(1)).enumerate().filter(|_| !first.is_empty()) {
-        map.from_nchw(1, pixels, &mut slots[place]);
+        network.load(map, 1, pixels, &mut slots[place]);
         spent(0);
         for (index, step) in first.iter().enumerate() {
             // The last of these steps puts the image where the batch is.
-            step.run(plan, slots, 1, index + 1, if index + 1 == plan.cut { image } else { 0 });
+            compute(network, step, plan, slots, 1, index + 1, if index + 1 == plan.cut { image } else { 0 });
             spent(index + 1);
         }
     }
     for (index, step) in later.iter().enumerate() {
-        step.run(plan, slots, n, plan.cut + index + 1, 0);
+        compute(network, step, plan, slots, n, plan.cut + index + 1, 0);
         spent(plan.cut + index + 1);
     }
-    let results = end(graph, plan, slots, n, wanted);
-    spent(graph.steps.len() + 1);
+    let results = network.end(plan, slots, n, wanted);
+    spent(network.steps().len() + 1);
     results
 }
 
-/// What follows the steps.
-fn end<T: Element>(graph: &Program<T>, plan: &Plan, slots: &[Buffer<T>], n: usize, wanted: Wanted) -> Vec<f32> {
-    let features = View { map: &plan.maps[graph.features], values: &slots[plan.places[graph.features]] };
-    if wanted == Wanted::FeatureMap {
-        return features.map.to_nchw(n, features.values);
+/// Computes `n` images of value `target`, from its image `first` on.
+pub(super) fn compute<N: Network>(
+    network: &N,
+    step: &N::Step,
+    plan: &Plan,
+    slots: &mut [Buffer<N::Value>],
+    n: usize,
+    target: usize,
+    first: usize,
+) {
+    let (map, place) = (&plan.maps[target], plan.places[target]);
+    // Out of the others' way while it is written; no other value that is needed lives there.
+    let mut buffer = std::mem::take(&mut slots[place]);
+    let values = &mut buffer[map.len(first)..];
+    network.clear(target, map, n, values);
+    network.compute(step, plan, slots, n, target, ViewMut { map, values });
+    slots[place] = buffer;
+}
+
+impl<T: Element> Network for Program<T> {
+    type Value = T;
+    type Step = Step<T>;
+
+    fn steps(&self) -> &[Step<T>] {
+        &self.steps
     }
-    let (map, pooled) = pool(features, n);
-    match &graph.head {
-        Some(head) if wanted == Wanted::Logits => {
-            let mut rounded = Buffer::<T>::zeros(pooled.len());
-            round(&pooled, &mut rounded);
-            let (map, logits) = pointwise(head, View { map: &map, values: &rounded }, Activation::Identity);
-            per_image(&map, &logits)
+
+    fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn features(&self) -> usize {
+        self.features
+    }
+
+    fn head(&self) -> Option<&ConvSpec> {
+        self.head.as_ref().map(Conv::spec)
+    }
+
+    fn head_bytes(&self) -> usize {
+        self.head.as_ref().map_or(0, Conv::bytes)
+    }
+
+    fn scratch(&self) -> &Mutex<Vec<Vec<Buffer<T>>>> {
+        &self.scratch
+    }
+
+    fn load(&self, map: &Map, n: usize, images: &[f32], target: &mut [T]) {
+        map.from_nchw(n, images, target);
+    }
+
+    fn clear(&self, _: usize, map: &Map, n: usize, values: &mut [T]) {
+        map.clear_border(n, values);
+    }
+
+    fn compute(&self, step: &Step<T>, plan: &Plan, slots: &[Buffer<T>], n: usize, _: usize, output: ViewMut<'_, T>) {
+        step.compute(plan, slots, n, output);
+    }
+
+    fn end(&self, plan: &Plan, slots: &[Buffer<T>], n: usize, wanted: Wanted) -> Vec<f32> {
+        let features = View { map: &plan.maps[self.features], values: &slots[plan.places[self.features]] };
+        if wanted == Wanted::FeatureMap {
+            return features.map.to_nchw(n, features.values);
         }
-        _ => per_image(&map, &pooled),
+        let (map, pooled) = pool(features, n);
+        match &self.head {
+            Some(head) if wanted == Wanted::Logits => {
+                let mut rounded = Buffer::<T>::zeros(pooled.len());
+                round(&pooled, &mut rounded);
+                let (map, logits) = pointwise(head, View { map: &map, values: &rounded }, Activation::Identity);
+                per_image(&map, &logits)
+            }
+            _ => per_image(&map, &pooled),
+        }
     }
 }
 
 impl<T: Element> Step<T> {
-    /// Computes `n` images of value `target`, from its image `first` on.
-    fn run(&self, plan: &Plan, slots: &mut [Buffer<T>], n: usize, target: usize, first: usize) {
-        let (map, place) = (&plan.maps[target], plan.places[target]);
-        // Out of the others' way while it is written; no other value that is needed lives there.
-        let mut buffer = std::mem::take(&mut slots[place]);
-        let values = &mut buffer[map.len(first)..];
-        map.clear_border(n, values);
-        self.compute(plan, slots, n, ViewMut { map, values });
-        slots[place] = buffer;
-    }
-
     fn compute(&self, plan: &Plan, slots: &[Buffer<T>], n: usize, output: ViewMut<'_, T>) {
         let view = |value: usize| View { map: &plan.maps[value], values: &slots[plan.places[value]] };
         let input = view(self.input);
@@ -156,7 +205,7 @@ fn pool<T: Element>(input: View<'_, T>, n: usize) -> (Map, Buffer) {
 }
 
 /// A fully connected layer on a column per image; its sums are not rounded.
-fn pointwise<T: Element>(conv: &Conv<T>, input: View<'_, T>, activation: Activation) -> (Map, Buffer) {
+pub(super) fn pointwise<T: Element>(conv: &Conv<T>, input: View<'_, T>, activation: Activation) -> (Map, Buffer) {
     let map = Map::new(conv.spec().outputs, [1, input.map.width], Border::default());
     let mut output = Buffer::zeros(map.len(1));
     conv.run(1, input, ViewMut { map: &map, values: &mut output }, activation.into());
@@ -164,7 +213,7 @@ fn pointwise<T: Element>(conv: &Conv<T>, input: View<'_, T>, activation: Activat
 }
 
 /// A column per image as a row per image.
-fn per_image(map: &Map, values: &[f32]) -> Vec<f32> {
+pub(super) fn per_image(map: &Map, values: &[f32]) -> Vec<f32> {
     let columns = map.to_nchw(1, values);
     (0..map.width).flat_map(|image| columns.iter().skip(image).step_by(map.width).copied()).collect()
 }

@@ -1,11 +1,23 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use super::Element;
+use half::bf16;
+
 use super::pages::{Block, PAGE};
 
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
+
+/// A number that all bytes are values of, zero bytes zero.
+#[allow(private_bounds, reason = "nobody else can add a type")]
+pub trait Plain: Copy + Send + Sync + Sealed + 'static {}
+
+trait Sealed {}
+
+macro_rules! plain {
+    ($($number:ty)*) => { $(impl Sealed for $number {} impl Plain for $number {})* };
+}
+plain!(f32 bf16 i32 i8 u8);
 
 /// A cache line.
 #[derive(Clone, Copy)]
@@ -30,7 +42,7 @@ impl<T> Default for Buffer<T> {
     }
 }
 
-impl<T: Element> Clone for Buffer<T> {
+impl<T: Plain> Clone for Buffer<T> {
     fn clone(&self) -> Self {
         let mut copy = Self::zeros(self.len);
         copy.copy_from_slice(self);
@@ -38,7 +50,7 @@ impl<T: Element> Clone for Buffer<T> {
     }
 }
 
-impl<T: Element> Buffer<T> {
+impl<T: Plain> Buffer<T> {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let bytes = len.saturating_mul(size_of::<T>());
@@ -71,7 +83,7 @@ impl<T> std::fmt::Debug for Buffer<T> {
     }
 }
 
-impl<T: Element> Deref for Buffer<T> {
+impl<T: Plain> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -79,13 +91,13 @@ impl<T: Element> Deref for Buffer<T> {
             Memory::Lines(lines) => lines.as_ptr().cast(),
             Memory::Pages(block) => block.start().as_ptr().cast_const().cast(),
         };
-        // SAFETY: initialised bytes of an allocation that is aligned and large enough for `len` values, and any bytes are values of an
-        // element.
+        // SAFETY: initialised bytes of an allocation that is aligned and large enough for `len` values, and any bytes are plain
+        // values.
         unsafe { std::slice::from_raw_parts(start, self.len) }
     }
 }
 
-impl<T: Element> DerefMut for Buffer<T> {
+impl<T: Plain> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         let start = match &mut self.memory {
             Memory::Lines(lines) => lines.as_mut_ptr().cast(),

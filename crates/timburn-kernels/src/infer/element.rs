@@ -5,6 +5,7 @@ use macerator::{Simd, WithSimd, vload_unaligned, vstore_unaligned};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use super::buffer::Plain;
 use super::tile::{self, Run};
 use super::tile_bf16;
 use crate::cpu::tile::{Lanes, MAX_LANES, lanes};
@@ -26,7 +27,7 @@ pub fn round<T: Element>(source: &[f32], target: &mut [T]) {
 }
 
 /// Conversions. All bytes are values, zero bytes are zero.
-pub(super) trait Stored: Copy + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static {
+pub(super) trait Stored: Plain + Default + PartialEq + std::fmt::Debug {
     /// Consecutive input channels that one instruction multiplies, for each output.
     const GROUP: usize;
     /// Whether sums that are not complete can be kept as this type.

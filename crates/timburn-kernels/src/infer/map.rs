@@ -54,6 +54,11 @@ impl Map {
         Self { channels, height, width, border, lanes: 1 }
     }
 
+    /// A blocked map of [bytes](super::int8): blocks of sixteen channels, on every machine.
+    pub fn bytes(channels: usize, [height, width]: [usize; 2], border: Border) -> Self {
+        Self { channels, height, width, border, lanes: super::int8::LANES }
+    }
+
     /// Blocks of channels.
     #[inline(always)]
     pub(super) fn blocks(&self) -> usize {
@@ -95,6 +100,14 @@ impl Map {
     /// # Panics
     /// When `values` is shorter than [`len`](Self::len).
     pub fn clear_border<T: Element>(&self, images: usize, values: &mut [T]) {
+        self.fill_border(images, values, T::default());
+    }
+
+    /// Writes the border: `zero`, whatever the values' zero is.
+    ///
+    /// # Panics
+    /// As [`clear_border`](Self::clear_border).
+    pub fn fill_border<T: Copy>(&self, images: usize, values: &mut [T], zero: T) {
         if self.border == Border::default() {
             return;
         }
@@ -104,10 +117,10 @@ impl Map {
             let mut end = 0;
             for line in 0..self.height {
                 let start = (self.border.top + line) * row + self.border.left * self.lanes;
-                plane[end..start].fill(T::default());
+                plane[end..start].fill(zero);
                 end = start + width;
             }
-            plane[end..].fill(T::default());
+            plane[end..].fill(zero);
         }
     }
 

@@ -16,6 +16,7 @@ mod dense;
 mod depthwise;
 mod element;
 mod expand;
+pub mod int8;
 mod map;
 mod pages;
 mod pool;
@@ -28,7 +29,7 @@ mod tests;
 #[cfg(test)]
 mod tests_bf16;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, Plain};
 pub use conv::{Conv, ConvSpec, Epilogue, Padding};
 pub use element::{Element, round};
 pub use expand::{expand_depthwise, expands};

@@ -403,6 +403,7 @@ impl FineTune {
             classes: classes.clone(),
             preprocessing: from.preprocessing.clone(),
             card,
+            ranges: None,
             weights: state_dict(model),
         })
     }

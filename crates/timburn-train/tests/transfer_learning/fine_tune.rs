@@ -23,6 +23,7 @@ fn bundle() -> Bundle {
         classes: Classes::new(["a", "b", "c", "d"].map(String::from).to_vec()),
         preprocessing: preprocessing(),
         card: Card { name: Some("resnet20.another_life".into()), licence: Some("CC0-1.0".into()), ..Card::default() },
+        ranges: None,
         weights: timburn_models::state_dict(&pretrained(&options)),
     }
 }

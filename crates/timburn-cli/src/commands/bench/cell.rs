@@ -2,8 +2,8 @@ use std::ffi::OsString;
 use std::fmt;
 
 use serde::Serialize;
+use timburn_core::{Error, Result};
 use timburn_models::Stem;
-use timburn_train::Precision;
 
 /// One thing to measure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -60,8 +60,38 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Names of [`Precision`], as recipes and the command line have them.
-pub(super) const PRECISIONS: [(&str, Precision); 3] = [("f32", Precision::F32), ("bf16", Precision::BF16), ("f16", Precision::F16)];
+/// What convolutions compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Precision {
+    F32,
+    Bf16,
+    F16,
+    /// Predictions by the inference graph only.
+    Int8,
+}
+
+impl Precision {
+    /// The same, as the training loop and Burn's modules have it.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for int8.
+    pub(super) fn of_modules(self) -> Result<timburn_train::Precision> {
+        match self {
+            Self::F32 => Ok(timburn_train::Precision::F32),
+            Self::Bf16 => Ok(timburn_train::Precision::BF16),
+            Self::F16 => Ok(timburn_train::Precision::F16),
+            Self::Int8 => {
+                let expected = "f32, bf16 or f16; int8 is for predictions of the inference graph, on the CPU (`--device flex`)";
+                Err(Error::Argument { name: "--precision", value: "int8".into(), expected: expected.into() })
+            }
+        }
+    }
+}
+
+/// Names of [`Precision`], as the command line has them.
+pub(super) const PRECISIONS: [(&str, Precision); 4] =
+    [("f32", Precision::F32), ("bf16", Precision::Bf16), ("f16", Precision::F16), ("int8", Precision::Int8)];
 
 pub(super) fn precision(precision: Precision) -> &'static str {
     PRECISIONS.iter().find(|row| row.1 == precision).map_or("", |row| row.0)

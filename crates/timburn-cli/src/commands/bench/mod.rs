@@ -13,10 +13,10 @@ use timburn_core::device::{check_name, compiled};
 use timburn_core::{Error, Result};
 use timburn_infer::timing::Timing;
 use timburn_models::{Architecture, Stem};
+use timburn_train::StopFlag;
 use timburn_train::run::Environment;
-use timburn_train::{Precision, StopFlag};
 
-use self::cell::{Cell, Kind, PRECISIONS, STEMS};
+use self::cell::{Cell, Kind, PRECISIONS, Precision, STEMS};
 use self::child::{Fault, Turns};
 use self::show::{Measured, Results, Row};
 use self::turns::Message;
@@ -63,7 +63,7 @@ pub(crate) struct Bench {
     /// Every backend of this build, and which one to use
     #[arg(long)]
     compare_backends: bool,
-    /// Element type of convolutions: f32, bf16, f16
+    /// Element type of convolutions: f32, bf16, f16, and for predictions on the CPU int8
     #[arg(long, default_value = "f32", value_name = "TYPE", value_parser = by_name(&PRECISIONS))]
     precision: Precision,
     /// Another stem for a ResNet: standard, deep, small (for 32 pixels)

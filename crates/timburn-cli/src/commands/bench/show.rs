@@ -272,7 +272,7 @@ pub(super) fn answer(rows: &[Row], backends: usize) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use timburn_train::Precision;
+    use super::super::cell::Precision;
 
     use super::super::cell::Kind;
     use super::*;

@@ -6,13 +6,13 @@ use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use timburn_core::error::DeviceError;
 use timburn_core::{Error, Result, seed};
 #[cfg(feature = "flex")]
-use timburn_infer::Graph;
+use timburn_infer::{Calibrator, Graph};
 use timburn_models::{ImageModel, Model, ModelOptions, autocast, create};
 use timburn_train::optimizer::{OptimizerConfig, Sgd};
 use timburn_train::recipe::OptimizerSection;
-use timburn_train::{Learner, Precision, Rates, Recipe, Targets};
+use timburn_train::{Learner, Rates, Recipe, Targets};
 
-use super::cell::{Cell, Kind};
+use super::cell::{Cell, Kind, Precision};
 #[cfg(feature = "flex")]
 use super::turns::Layer;
 use super::turns::Layers;
@@ -46,7 +46,7 @@ impl Work {
             let model = create(cell.model, &options, &training)?;
             let classes = model.num_classes();
             let mut recipe = Recipe { optimizer: OptimizerSection(OptimizerConfig::Sgd(Sgd::default())), ..Recipe::default() };
-            recipe.train.precision = cell.precision;
+            recipe.train.precision = cell.precision.of_modules()?;
             let learner = Learner::new(&recipe, model, device, 1)?;
             let device = learner.device().clone();
             let labels: Vec<usize> = (0..cell.batch).map(|index| index % classes).collect();
@@ -55,13 +55,15 @@ impl Work {
             let labels = Tensor::from_data(TensorData::new(labels, [cell.batch]), &device);
             return Ok(Self::Training { learner: Some(Box::new(learner)), images: tensor(values, &device), targets, labels });
         }
-        cell.precision.check(device)?;
+        if cell.precision != Precision::Int8 {
+            cell.precision.of_modules()?.check(device)?;
+        }
         let model = create(cell.model, &options, device)?;
         #[cfg(feature = "flex")]
         if let Some(graph) = graph(cell, &model, device)? {
             return Ok(Self::Graph { graph, images: values, shape });
         }
-        Ok(Self::Modules { model, images: tensor(values, device), dtype: cell.precision.dtype() })
+        Ok(Self::Modules { model, images: tensor(values, device), dtype: cell.precision.of_modules()?.dtype() })
     }
 
     /// One run, to its end on the device.
@@ -145,13 +147,22 @@ fn graph(cell: &Cell, model: &Model, device: &Device) -> Result<Option<Graph>> {
     let precision = match cell.precision {
         Precision::F32 => timburn_infer::Precision::F32,
         // A processor without the instructions would compute in f32, which is not what was asked for.
-        Precision::BF16 if timburn_infer::Precision::Bf16.is_supported() => timburn_infer::Precision::Bf16,
+        Precision::Bf16 if timburn_infer::Precision::Bf16.is_supported() => timburn_infer::Precision::Bf16,
+        Precision::Int8 => timburn_infer::Precision::Int8,
         _ => return Ok(None),
     };
     if cell.modules || *device != Device::flex() {
         return Ok(None);
     }
-    let graph = Graph::compile_with(model, timburn_infer::GraphOptions { precision })?;
+    let graph = if precision == timburn_infer::Precision::Int8 {
+        // The weights are random: one image of noise tells ranges of the right magnitude, on which no time depends.
+        let mut calibrator = Calibrator::new(model)?;
+        let shape = [1, 3, cell.size, cell.size];
+        calibrator.observe(&seed::normal(1, shape.iter().product(), 1.0), shape)?;
+        Graph::quantized(model, &calibrator.finish()?)?
+    } else {
+        Graph::compile_with(model, timburn_infer::GraphOptions { precision })?
+    };
     // A head with layers of its own is the modules' to run.
     Ok(Some(graph).filter(Graph::has_head))
 }

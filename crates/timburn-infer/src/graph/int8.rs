@@ -1,0 +1,268 @@
+//! A graph of bytes.
+
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+use timburn_core::{Result, WeightsError};
+use timburn_kernels::Activation;
+use timburn_kernels::infer::int8::{self, Conv, Quantization, Quantizations};
+use timburn_kernels::infer::{self, Border, Buffer, ConvSpec, Map, View, ViewMut};
+use timburn_models::graph::{Describe, FoldedConv, FoldedLinear, HeadGraph, Op, Value};
+use timburn_weights::ActivationRanges;
+
+use super::calibrate::names;
+use super::network::Network;
+use super::plan::{Plan, Planned, Shape};
+use super::{Wanted, compile, run};
+
+/// A graph of activations that are stored as bytes. Each layer of the description is a step.
+#[derive(Debug)]
+pub(super) struct Quantized {
+    steps: Vec<Step>,
+    /// What the bytes of each value mean, and those of the pooled features.
+    quantizations: Vec<Quantization>,
+    channels: usize,
+    features: usize,
+    head: Option<Conv>,
+    scratch: Mutex<Vec<Vec<Buffer<u8>>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Step {
+    input: usize,
+    op: StepOp,
+    residual: Option<usize>,
+    activation: Activation,
+}
+
+#[derive(Debug)]
+enum StepOp {
+    Conv(Conv),
+    MaxPool {
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    },
+    AveragePool {
+        kernel: usize,
+        stride: usize,
+    },
+    Subsample {
+        stride: usize,
+        channels: usize,
+    },
+    /// In f32: a gate multiplies all of a channel, and costs next to nothing.
+    SqueezeExcite([infer::Conv; 2]),
+}
+
+/// Folds, quantizes and packs.
+pub(super) fn quantize(model: &impl Describe, ranges: &ActivationRanges) -> Result<Quantized> {
+    let graph = model.describe();
+    let quantizations = meanings(&names(model, &graph), &graph.layers.iter().map(|layer| layer.input.index()).collect::<Vec<_>>(), ranges)?;
+    let of = |value: usize| quantizations.get(value).copied();
+    let steps: Result<Vec<Step>> = graph
+        .layers
+        .par_iter()
+        .enumerate()
+        .map(|(index, layer)| {
+            let (input, residual) = (layer.input.index(), layer.residual.map(Value::index));
+            let op = match layer.op {
+                Op::Convolution { conv, norm } => {
+                    let folded = FoldedConv::new(conv, norm)?;
+                    let Some(read) = of(input) else { return Err(unfit("a layer", "it reads a value that nobody computes")) };
+                    let around = Quantizations { input: read, residual: residual.and_then(of), output: of(index + 1) };
+                    finite(&folded.weight, &folded.bias)?;
+                    StepOp::Conv(Conv::new(compile::spec(&folded), &folded.weight, &folded.bias, around, layer.activation))
+                }
+                Op::MaxPool { kernel, stride, padding } => StepOp::MaxPool { kernel, stride, padding },
+                Op::AveragePool { kernel, stride } => StepOp::AveragePool { kernel, stride },
+                Op::Subsample { stride, channels } => StepOp::Subsample { stride, channels },
+                Op::SqueezeExcite(layer) => {
+                    let [reduce, expand] = layer.layers();
+                    StepOp::SqueezeExcite([
+                        compile::packed(&FoldedConv::new(reduce, None)?),
+                        compile::packed(&FoldedConv::new(expand, None)?),
+                    ])
+                }
+            };
+            Ok(Step { input, op, residual, activation: layer.activation })
+        })
+        .collect();
+    let steps = steps?;
+    let linear = graph.head.as_ref().and_then(HeadGraph::as_linear).map(FoldedLinear::new).transpose()?;
+    let head = linear.zip(quantizations.last()).map(|(linear, &input)| {
+        finite(&linear.weight, &linear.bias)?;
+        let around = Quantizations { input, residual: None, output: None };
+        let spec = compile::pointwise(linear.inputs, linear.outputs);
+        Ok::<_, timburn_core::Error>(Conv::new(spec, &linear.weight, &linear.bias, around, Activation::Identity))
+    });
+    let channels = steps.iter().find(|step| step.input == 0).map_or(3, |step| match &step.op {
+        StepOp::Conv(conv) => conv.spec().inputs,
+        _ => 3,
+    });
+    Ok(Quantized { steps, quantizations, channels, features: graph.features.index(), head: head.transpose()?, scratch: Mutex::default() })
+}
+
+/// What the bytes of each value mean. A value without a name means what its layer's input means.
+fn meanings(names: &[Option<String>], inputs: &[usize], ranges: &ActivationRanges) -> Result<Vec<Quantization>> {
+    let mut meanings: Vec<Quantization> = Vec::with_capacity(names.len());
+    for (value, name) in names.iter().enumerate() {
+        let input = value.checked_sub(1).and_then(|layer| inputs.get(layer)).and_then(|&input| meanings.get(input).copied());
+        let meaning = match (name, input) {
+            (Some(name), _) => {
+                let Some(&[low, high]) = ranges.0.get(name) else { return Err(unfit(name, "there is none for this layer")) };
+                let found = Quantization::covering(low, high);
+                found.ok_or_else(|| unfit(name, &format!("{low} to {high} is not one: both finite, the lower one first")))?
+            }
+            (None, Some(input)) => input,
+            (None, None) => return Err(unfit("a pool", "it reads a value that nobody computes")),
+        };
+        meanings.push(meaning);
+    }
+    let known = |layer: &&String| names.iter().flatten().any(|name| name == *layer);
+    match ranges.0.keys().find(|layer| !known(layer)) {
+        Some(layer) => Err(unfit(layer, "this network has no such layer")),
+        None => Ok(meanings),
+    }
+}
+
+fn unfit(layer: &str, reason: &str) -> timburn_core::Error {
+    WeightsError::Ranges { layer: layer.to_owned(), reason: reason.to_owned() }.into()
+}
+
+fn finite(weight: &[f32], bias: &[f32]) -> Result<()> {
+    if weight.iter().chain(bias).all(|value| value.is_finite()) { Ok(()) } else { Err(unfit("weights", "they are not finite")) }
+}
+
+impl Planned for Step {
+    const BYTES: usize = 1;
+
+    fn input(&self) -> usize {
+        self.input
+    }
+
+    fn residual(&self) -> Option<usize> {
+        self.residual
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.op {
+            StepOp::Conv(conv) => conv.bytes(),
+            StepOp::SqueezeExcite(convs) => convs.iter().map(infer::Conv::bytes).sum(),
+            _ => 0,
+        }
+    }
+
+    fn shape(&self, channels: usize, size: [usize; 2]) -> Option<Shape> {
+        Some(match &self.op {
+            StepOp::Conv(conv) => {
+                let (size, border) = conv.plan(size)?;
+                Shape { channels: conv.spec().outputs, size, border, planar: conv.planar() }
+            }
+            &StepOp::MaxPool { kernel, stride, padding } => Shape::max_pool(channels, size, [kernel, stride, padding])?,
+            &StepOp::AveragePool { kernel, stride } => Shape::average_pool(channels, size, [kernel, stride]),
+            &StepOp::Subsample { stride, channels } => Shape::plain(channels, size.map(|size| size.div_ceil(stride))),
+            StepOp::SqueezeExcite(_) => Shape::plain(channels, size),
+        })
+    }
+
+    fn map(channels: usize, size: [usize; 2], border: Border) -> Map {
+        Map::bytes(channels, size, border)
+    }
+
+    fn work(&self, _: &Map, output: &Map) -> (String, usize) {
+        match &self.op {
+            StepOp::Conv(conv) => compile::convolution(conv.spec(), output),
+            StepOp::MaxPool { .. } => ("maximum pool".into(), 0),
+            StepOp::AveragePool { .. } => ("average pool".into(), 0),
+            StepOp::Subsample { .. } => ("subsample".into(), 0),
+            StepOp::SqueezeExcite(_) => ("squeeze and excite".into(), 0),
+        }
+    }
+}
+
+impl Network for Quantized {
+    type Value = u8;
+    type Step = Step;
+
+    fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn features(&self) -> usize {
+        self.features
+    }
+
+    fn head(&self) -> Option<&ConvSpec> {
+        self.head.as_ref().map(Conv::spec)
+    }
+
+    fn head_bytes(&self) -> usize {
+        self.head.as_ref().map_or(0, Conv::bytes)
+    }
+
+    fn scratch(&self) -> &Mutex<Vec<Vec<Buffer<u8>>>> {
+        &self.scratch
+    }
+
+    fn load(&self, map: &Map, n: usize, images: &[f32], target: &mut [u8]) {
+        int8::from_nchw(map, n, images, self.quantizations[0], target);
+    }
+
+    fn clear(&self, value: usize, map: &Map, n: usize, values: &mut [u8]) {
+        map.fill_border(n, values, self.quantizations[value].zero_point());
+    }
+
+    fn compute(&self, step: &Step, plan: &Plan, slots: &[Buffer<u8>], n: usize, target: usize, output: ViewMut<'_, u8>) {
+        let view = |value: usize| View { map: &plan.maps[value], values: &slots[plan.places[value]] };
+        let (input, meaning) = (view(step.input), self.quantizations[step.input]);
+        match &step.op {
+            StepOp::Conv(conv) => conv.run(n, input, step.residual.map(view), output),
+            &StepOp::MaxPool { kernel, stride, padding } => int8::max_pool(n, [kernel, stride, padding], input, output),
+            &StepOp::AveragePool { kernel, stride } => int8::average_pool(n, [kernel, stride], input, output),
+            &StepOp::Subsample { stride, channels } => {
+                int8::subsample(n, stride, (channels - input.map.channels) / 2, meaning.zero_point(), input, output);
+            }
+            StepOp::SqueezeExcite([reduce, expand]) => {
+                let means = int8::global_average_pool(n, input, meaning);
+                let map = Map::new(input.map.channels, [1, n], Border::default());
+                let mut columns = Buffer::zeros(map.len(1));
+                map.from_nchw(1, &transposed(&means, n), &mut columns);
+                let (map, hidden) = run::pointwise(reduce, View { map: &map, values: &columns }, Activation::Relu);
+                let (map, gates) = run::pointwise(expand, View { map: &map, values: &hidden }, Activation::Identity);
+                let mut gates = run::per_image(&map, &gates);
+                gates.iter_mut().for_each(|gate| *gate = 1.0 / (1.0 + (-*gate).exp()));
+                let residual = step.residual.map(|value| (view(value), self.quantizations[value]));
+                int8::scale(n, (input, meaning), &gates, residual, step.activation, (output, self.quantizations[target]));
+            }
+        }
+    }
+
+    fn end(&self, plan: &Plan, slots: &[Buffer<u8>], n: usize, wanted: Wanted) -> Vec<f32> {
+        let features = View { map: &plan.maps[self.features], values: &slots[plan.places[self.features]] };
+        let meaning = self.quantizations[self.features];
+        if wanted == Wanted::FeatureMap {
+            return int8::to_nchw(features.map, n, features.values, meaning);
+        }
+        let pooled = int8::global_average_pool(n, features, meaning);
+        let (Some(head), Some(&meaning), Wanted::Logits) = (&self.head, self.quantizations.last(), wanted) else { return pooled };
+        // A column per image.
+        let map = Map::bytes(head.spec().inputs, [1, n], Border::default());
+        let mut bytes = Buffer::zeros(map.len(1));
+        int8::from_nchw(&map, 1, &transposed(&pooled, n), meaning, &mut bytes);
+        let output = Map::bytes(head.spec().outputs, [1, n], Border::default());
+        let mut logits = Buffer::<f32>::zeros(output.len(1));
+        head.run_wide(1, View { map: &map, values: &bytes }, None, ViewMut { map: &output, values: &mut logits });
+        run::per_image(&output, &logits)
+    }
+}
+
+/// `[rows, columns]` as `[columns, rows]`.
+fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
+    let columns = values.len() / rows.max(1);
+    (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect()
+}
