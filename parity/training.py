@@ -15,7 +15,9 @@ from torch.optim import lr_scheduler as S
 import formula
 import golden
 
-STEPS, BATCH, SIZE, CLASSES, BIAS_OFFSET = 20, 4, 64, 10, 2.0
+STEPS, BATCH, SIZE, CLASSES = 20, 4, 64, 10
+# Added to the biases; more where some value else lies on a ReLU's kink within f32's error, and its gradient is there or not by chance.
+BIAS_OFFSETS = {"label_smoothing": 3.0}
 KEYS = ["conv1.weight", "bn1.weight", "layer4.1.conv2.weight", "layer4.1.bn2.bias", "fc.weight", "fc.bias"]
 STATISTICS = ["bn1.running_mean", "layer4.1.bn2.running_var"]
 
@@ -109,9 +111,9 @@ def criterion(config: dict):
     return nn.CrossEntropyLoss(label_smoothing=config.get("label_smoothing", 0.0))
 
 
-def run(case: dict, dtype) -> tuple[torch.Tensor, dict, dict]:
+def run(case: dict, offset: float, dtype) -> tuple[torch.Tensor, dict, dict]:
     model = getattr(torchvision.models, case["model"])(num_classes=CLASSES)
-    formula.fill(model, BIAS_OFFSET)
+    formula.fill(model, offset)
     model = model.to(dtype).train()
     opt = optimizer(model, case["optimizer"], case["lr"])
     schedule, loss_of = scheduler(opt, case["schedule"], case["lr"]), criterion(case["loss"])
@@ -150,8 +152,9 @@ def main() -> None:
     document = json.loads(path.read_text()) if path.exists() else {}
     for name in sys.argv[1:] or CASES:
         case = copy.deepcopy(CASES[name])
-        losses, final, average = run(case, torch.float32)
-        losses64, final64, average64 = run(case, torch.float64)
+        offset = BIAS_OFFSETS.get(name, 2.0)
+        losses, final, average = run(case, offset, torch.float32)
+        losses64, final64, average64 = run(case, offset, torch.float64)
 
         def records(single, double):
             return {
@@ -163,7 +166,7 @@ def main() -> None:
             "recipe": case,
             "shape": [BATCH, 3, SIZE, SIZE],
             "classes": CLASSES,
-            "bias_offset": BIAS_OFFSET,
+            "bias_offset": offset,
             "losses": {
                 "values": [golden.significant(v) for v in losses.tolist()],
                 "f64_error": golden.error_digits(golden.relative_error(losses, losses64)),

@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn an_outlier_is_cut_off_and_an_even_spread_is_not() {
-        let even: Vec<f32> = (0..100_000).map(|index| index as f32 / 10_000.0).collect();
+        let even: Vec<f32> = (0..1_000_000).map(|index| index as f32 / 100_000.0).collect();
         let mut histogram = Histogram::new();
         assert!(histogram.add(&even));
         let [low, high] = histogram.range();
