@@ -67,6 +67,13 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     output::log_to_stderr(cli.verbose);
+    if let Some(kernels) = timburn_infer::CpuKernels::detect()
+        && let Some(refused) = kernels.refused
+        // It says so itself.
+        && !matches!(cli.command, Command::Doctor(_))
+    {
+        log::warn!("TIMBURN_CPU={refused} has no effect: expected one of {}", kernels.available.join(", "));
+    }
     let outcome = match cli.command {
         Command::Demo(demo) => demo.run(),
         Command::Predict(predict) => predict.run(),

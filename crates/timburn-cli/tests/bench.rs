@@ -132,7 +132,9 @@ fn what_cannot_be_is_refused_before_anything_is_measured() {
         (&["bench", "--layers", "--modules"], "cannot be used with"),
         (&["bench", "--batch", "0"], "0 is not in"),
         (&["bench", "--seconds=-1"], "expected seconds"),
-        (&["bench", "--precision", "fp8"], "f32, bf16, f16"),
+        (&["bench", "--precision", "fp8"], "f32, bf16, f16, int8"),
+        (&["bench", "resnet20", "--train", "--precision", "int8", "--dry-run"], "f32, bf16 or f16"),
+        (&["bench", "resnet20", "--modules", "--precision", "int8"], "f32, bf16 or f16"),
     ] {
         let output = timburn(arguments, folder.path());
         assert_eq!(output.status.code(), Some(2), "{arguments:?} {}", stdout(&output));

@@ -91,8 +91,8 @@ fn kernels_run_on_the_level_that_is_named() {
     for level in &levels {
         let check = details(level.as_str().expect("a name"));
         assert_eq!(check["details"]["kernels"], *level);
-        let slower = *level != levels[levels.len() - 1];
-        assert_eq!(check["status"] == "warn" && check["found"].as_str().expect("text").contains("TIMBURN_CPU"), slower, "{check}");
+        // Also the best one, named, does without the instructions that are in no level.
+        assert!(check["status"] == "warn" && check["found"].as_str().expect("text").contains("TIMBURN_CPU"), "{check}");
     }
     let check = details("mmx");
     assert_eq!((&check["status"], &check["details"]["kernels"]), (&"warn".into(), &best["details"]["kernels"]), "{check}");

@@ -78,8 +78,31 @@ fn eight_bits_need_ranges_and_find_the_cat_with_them() {
         "{text}"
     );
 
+    // A file that is no picture is left out and named.
+    std::fs::write(folder.path().join("cats/broken.jpg"), &SAMPLE[..SAMPLE.len() / 3]).expect("written");
+    let output = timburn(&[&arguments[..], &["--json"]].concat(), folder.path());
+    assert!(output.status.success() && stderr(&output).contains("broken.jpg"), "{}", stderr(&output));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(told["calibration"], serde_json::json!({ "pictures": 1, "left_out": 1, "ranges": 51 }));
+
+    // What was changed by hand is refused, by the file's name, whatever is computed in.
+    let mut bytes = std::fs::read(folder.path().join("int8.timburn")).expect("there");
+    let place = bytes.windows(13).position(|window| window == b"\\\"images\\\":[-").expect("the images' range");
+    bytes[place + 12] = b'9';
+    std::fs::write(folder.path().join("changed.timburn"), bytes).expect("written");
+    for precision in ["int8", "f32"] {
+        let output = timburn(&["predict", "--weights", "changed.timburn", "--precision", precision], folder.path());
+        assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+        assert!(stderr(&output).contains("changed.timburn") && stderr(&output).contains("images"), "{}", stderr(&output));
+    }
+
     // What cannot be is said before anything is written.
-    let cases: [(&[&str], &str); 4] = [
+    std::fs::create_dir(folder.path().join("empty")).expect("a folder");
+    let cases: [(&[&str], &str); 8] = [
+        (&["--int8", "--calibrate", "empty", "-o", "x.timburn"], "--calibrate = empty: expected a folder with pictures"),
+        (&["--int8", "--calibrate", "cats", "--images", "0", "-o", "x.timburn"], "0 is not in"),
+        (&["--int8", "--calibrate", "cats", "-o", "x.onnx"], "an --output that ends in .timburn"),
+        (&["--int8", "--calibrate", "cats", "-o", "none/x.timburn"], "a folder that is there: none"),
         (&["--int8", "-o", "x.timburn"], "--calibrate"),
         (&["--calibrate", "cats", "-o", "x.timburn"], "--int8"),
         (&["--int8", "--calibrate", "cats", "-o", "x.safetensors"], "an --output that ends in .timburn"),

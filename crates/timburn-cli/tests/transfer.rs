@@ -112,6 +112,7 @@ fn a_folder_becomes_a_classifier_with_evidence_that_predicts_and_is_scored() {
     // The mean of two answers is another answer.
     let flipped = timburn(&["eval", "out/model.timburn", data, "--json", "--no-report", "--flip"], folder.path());
     let flipped: Value = serde_json::from_slice(&flipped.stdout).expect("JSON");
+    assert_eq!((&score["flip"], &score["precision"], &flipped["flip"]), (&false.into(), &"f32".into(), &true.into()));
     let apart = (number(&flipped["score"]["loss"]) - loss).abs();
     assert!(apart > 1e-6 && apart < 0.5, "{flipped}, {loss}");
     let lines = stdout(&timburn(&["eval", "out/model.timburn", data, "--split", "train", "--no-report"], folder.path()));

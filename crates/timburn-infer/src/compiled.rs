@@ -10,7 +10,8 @@ use timburn_weights::ActivationRanges;
 
 use crate::Precision;
 
-/// A model that is only asked, never trained: on the CPU its body runs as a [`Graph`](crate::graph::Graph), elsewhere as it is. Logits agree to 1e-4.
+/// A model that is only asked, never trained: on the CPU its body runs as a [`Graph`](crate::graph::Graph), elsewhere as it is. Logits agree to
+/// 1e-4, in a reduced [`Precision`], which the classifier has too, to what that says.
 #[derive(Module, Debug)]
 pub struct Compiled {
     model: Model,
@@ -68,6 +69,25 @@ impl Compiled {
         &self.model
     }
 
+    /// What the network is computed in.
+    pub fn precision(&self) -> Precision {
+        #[cfg(feature = "flex")]
+        if let Some(graph) = &self.graph {
+            return graph.precision();
+        }
+        Precision::F32
+    }
+
+    /// The classifier by the graph, where that computes it in another precision than the model; gradients are the model's to compute.
+    #[cfg(feature = "flex")]
+    fn compiled_logits(&self, pooled: &Tensor<2>) -> Option<Tensor<2>> {
+        let graph = self.graph.as_ref().filter(|graph| graph.precision() != Precision::F32 && pooled.device() == Device::flex())?;
+        let [images, _] = pooled.dims();
+        let values = pooled.clone().try_into_data().ok()?.convert::<f32>().try_to_vec::<f32>().ok()?;
+        let logits = graph.classify(&values, images).ok()??;
+        Some(Tensor::from_data(TensorData::new(logits, [images, self.num_classes()]), &pooled.device()))
+    }
+
     /// The body by the graph; `None` where there is none, or the images do not suit it.
     fn compiled_features(&self, images: &Tensor<4>) -> Option<Tensor<4>> {
         #[cfg(feature = "flex")]
@@ -104,6 +124,10 @@ impl ImageModel for Compiled {
     }
 
     fn classify(&self, pooled: Tensor<2>) -> Tensor<2> {
+        #[cfg(feature = "flex")]
+        if let Some(logits) = self.compiled_logits(&pooled) {
+            return logits;
+        }
         self.model.classify(pooled)
     }
 

@@ -31,7 +31,7 @@ pub use compiled::Compiled;
 pub use cpu::CpuKernels;
 pub use grad_cam::{GradCam, HeatMap};
 #[cfg(feature = "flex")]
-pub use graph::{Calibrator, Graph, GraphOptions};
+pub use graph::{Calibrator, Graph, GraphOptions, even_ranges};
 pub use precision::Precision;
 pub use prediction::{Guess, Prediction};
 pub use predictor::Predictor;

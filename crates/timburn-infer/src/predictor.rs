@@ -41,6 +41,20 @@ impl Predictor {
     /// range or a model for other than colour pictures,
     /// [`WeightsError`](timburn_core::WeightsError) when its tensors do not fit the architecture.
     pub fn new(bundle: &Bundle, device: &Device) -> Result<Self> {
+        Self::with(bundle, device, Precision::F32)
+    }
+
+    /// As [`new`](Self::new), in this precision from the start: see [`with_precision`](Self::with_precision).
+    ///
+    /// # Errors
+    /// As these.
+    pub fn with(bundle: &Bundle, device: &Device, precision: Precision) -> Result<Self> {
+        precision.check(&device.clone().without_autodiff())?;
+        Self::load(bundle, device)?.with_precision(precision)
+    }
+
+    /// The model without a graph.
+    fn load(bundle: &Bundle, device: &Device) -> Result<Self> {
         let device = device.clone().without_autodiff();
         let model = bundle.load(&device)?;
         bundle.preprocessing.validate()?;
@@ -55,7 +69,7 @@ impl Predictor {
         }
         Ok(Self {
             #[cfg(feature = "flex")]
-            graph: if device == Device::flex() { Some(crate::Graph::compile(&model)?) } else { None },
+            graph: None,
             model,
             classes: Arc::new(bundle.classes.clone()),
             preprocessing: bundle.preprocessing.clone(),
@@ -114,12 +128,14 @@ impl Predictor {
             let ranges = self.ranges.clone().ok_or_else(Precision::without_ranges)?;
             return self.quantized(&ranges);
         }
+        // The old graph goes first: both would be in memory else.
+        let plain = self.without_graph();
         #[cfg(feature = "flex")]
-        if self.device == Device::flex() {
-            let graph = Some(crate::Graph::compile_with(&self.model, crate::GraphOptions { precision })?);
-            return Ok(Self { graph, ..self });
+        if plain.device == Device::flex() {
+            let graph = Some(crate::Graph::compile_with(&plain.model, crate::GraphOptions { precision })?);
+            return Ok(Self { graph, ..plain });
         }
-        Ok(self)
+        Ok(plain)
     }
 
     /// Computes in eight bits, on the CPU, for activations of these ranges, which [`calibrate`](Self::calibrate) finds.
@@ -129,28 +145,36 @@ impl Predictor {
     /// as no bytes cover.
     pub fn quantized(self, ranges: &ActivationRanges) -> Result<Self> {
         Precision::Int8.check(&self.device)?;
+        let plain = self.without_graph();
         #[cfg(feature = "flex")]
-        return Ok(Self { graph: Some(crate::Graph::quantized(&self.model, ranges)?), ..self });
+        return Ok(Self { graph: Some(crate::Graph::quantized(&plain.model, ranges)?), ..plain });
         #[cfg(not(feature = "flex"))]
         {
             let _ = ranges;
-            Ok(self)
+            Ok(plain)
         }
     }
 
     /// The ranges of the network's activations on these pictures, computed in f32: what [`quantized`](Self::quantized) needs. A hundred
-    /// pictures of the kind that is to be predicted are enough. The same pictures give the same ranges, in whatever order.
+    /// pictures of the kind that is to be predicted are enough. The same pictures give the same ranges, in whatever order. `outcome` hears of
+    /// each picture; those that cannot be read are left out.
     ///
     /// # Errors
-    /// As [`classify`](Self::classify), for the first picture that cannot be read; [`Error::Argument`] without pictures;
+    /// [`Error::Argument`] without a picture that can be read; [`Error::Device`] when the device fails;
     /// [`WeightsError::Ranges`](timburn_core::WeightsError::Ranges) when a layer's values are not finite.
     #[cfg(feature = "flex")]
-    pub fn calibrate<P: AsRef<Path> + Sync>(&self, paths: &[P]) -> Result<ActivationRanges> {
+    pub fn calibrate<P: AsRef<Path> + Sync>(&self, paths: &[P], mut outcome: impl FnMut(Result<()>)) -> Result<ActivationRanges> {
         let mut calibrator = crate::Calibrator::new(&self.model)?;
         for paths in paths.chunks(CALIBRATED) {
             let read = |path: &P| decode_file(path, &self.decode).map(|image| prepare(&image, &self.preprocessing));
-            let pictures: Result<Vec<Rgb8Image>> = paths.par_iter().map(read).collect();
-            self.observe(&mut calibrator, &pictures?)?;
+            let read: Vec<Result<Rgb8Image>> = paths.par_iter().map(read).collect();
+            let mut pictures = Vec::new();
+            for picture in read {
+                outcome(picture.map(|picture| pictures.push(picture)));
+            }
+            if !pictures.is_empty() {
+                self.observe(&mut calibrator, &pictures)?;
+            }
         }
         calibrator.finish()
     }

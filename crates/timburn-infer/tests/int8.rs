@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use timburn_core::{Error, WeightsError, seed};
-use timburn_infer::{Calibrator, Graph, GraphOptions, Precision, Predictor};
+use timburn_infer::{Calibrator, Compiled, Graph, GraphOptions, Precision, Predictor};
 use timburn_models::{ARCHITECTURES, ImageModel, Model, ModelOptions, StateDict, WeightTensor, create, load_state_dict, state_dict};
 use timburn_weights::ActivationRanges;
 
@@ -183,9 +183,13 @@ fn the_embedded_model_finds_the_cat() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("cat.jpg");
     std::fs::write(&path, timburn_data::sample_photograph()).expect("written");
-    let ranges = predictor.calibrate(&[&path]).expect("ranges");
-    assert!(predictor.calibrate(&[folder.path().join("none.jpg")]).is_err());
-    assert!(predictor.calibrate::<&str>(&[]).is_err());
+    let ranges = predictor.calibrate(&[&path], |outcome| outcome.expect("reads")).expect("ranges");
+    let mut left_out = Vec::new();
+    let some = predictor.calibrate(&[folder.path().join("none.jpg"), path.clone()], |outcome| left_out.extend(outcome.err()));
+    assert_eq!(some.expect("ranges of the one that can be read"), ranges);
+    assert!(matches!(left_out.as_slice(), [error] if error.to_string().contains("none.jpg")), "{left_out:?}");
+    assert!(predictor.calibrate(&[folder.path().join("none.jpg")], |_| ()).is_err());
+    assert!(predictor.calibrate::<&str>(&[], |_| ()).is_err());
     let quantized = predictor.quantized(&ranges).expect("a graph");
     assert_eq!(quantized.precision(), Precision::Int8);
     let found = quantized.classify_bytes(timburn_data::sample_photograph(), "sample").expect("a prediction");
@@ -216,4 +220,28 @@ fn a_bundle_keeps_its_ranges() {
     assert_eq!(classify(&found), expected);
     // Still a bundle like any other.
     assert_eq!(Predictor::new(&again, &device).expect("a predictor").precision(), Precision::F32);
+}
+
+/// What `eval` scores is what `predict` computes: the classifier is of the graph's precision too.
+#[test]
+#[cfg(feature = "embedded")]
+fn a_compiled_model_classifies_as_the_graph_does() {
+    let device = flex();
+    let bundle = timburn_weights::embedded().expect("embedded");
+    let model = bundle.load(&device).expect("a model");
+    let shape = [2, 3, 64, 64];
+    let images = images(shape);
+    let ranges = ranges(&model, &images, shape);
+    let graph = Graph::quantized(&model, &ranges).expect("a graph");
+    let pooled = graph.features(&images, shape).expect("features");
+    let expected = graph.classify(&pooled, 2).expect("features of two images").expect("a classifier");
+    assert_eq!(expected, graph.run(&images, shape).expect("logits"));
+    assert!(graph.classify(&pooled, 3).is_err());
+    assert_eq!(graph.classify(&[], 0).expect("nothing"), Some(Vec::new()));
+
+    let compiled = Compiled::quantized(model, &device, &ranges).expect("compiled");
+    assert_eq!(compiled.precision(), Precision::Int8);
+    let features = Tensor::<2>::from_data(TensorData::new(pooled.clone(), [2, pooled.len() / 2]), &device);
+    let found = compiled.classify(features).into_data().try_to_vec::<f32>().expect("logits");
+    assert_eq!(found, expected);
 }

@@ -82,6 +82,16 @@ pub struct Card {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ActivationRanges(pub BTreeMap<String, [f32; 2]>);
 
+impl ActivationRanges {
+    /// Whether these are ranges at all; `name` is the file's.
+    fn check(&self, name: &str) -> Result<(), WeightsError> {
+        let odd = self.0.iter().find(|(_, [low, high])| !(low.is_finite() && high.is_finite() && low <= high));
+        let Some((layer, [low, high])) = odd else { return Ok(()) };
+        let reason = format!("range of activations of `{layer}`: expected two finite numbers, the lower one first, found {low} and {high}");
+        Err(WeightsError::Corrupt { name: name.to_owned(), reason })
+    }
+}
+
 /// A model at rest.
 #[derive(Debug, Clone)]
 pub struct Bundle {
@@ -152,7 +162,9 @@ impl Bundle {
         let preprocessing: Preprocessing = entry(&metadata, "preprocessing", &name)?;
         preprocessing.validate()?;
         let card = entry(&metadata, "card", &name)?;
-        let ranges = if metadata.contains_key(&format!("{PREFIX}ranges")) { Some(entry(&metadata, "ranges", &name)?) } else { None };
+        let ranges: Option<ActivationRanges> =
+            if metadata.contains_key(&format!("{PREFIX}ranges")) { Some(entry(&metadata, "ranges", &name)?) } else { None };
+        ranges.iter().try_for_each(|ranges| ranges.check(&name))?;
         Ok(Self { model, classes, preprocessing, card, ranges, weights })
     }
 
@@ -208,6 +220,7 @@ impl Bundle {
         metadata.insert(format!("{PREFIX}preprocessing"), json(&self.preprocessing, &name)?);
         metadata.insert(format!("{PREFIX}card"), json(&self.card, &name)?);
         if let Some(ranges) = &self.ranges {
+            ranges.check(&name)?;
             metadata.insert(format!("{PREFIX}ranges"), json(ranges, &name)?);
         }
         write_safetensors(&self.weights, path, precision, &metadata)

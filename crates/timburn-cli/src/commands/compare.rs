@@ -84,7 +84,7 @@ impl Compare {
         if self.scoring.json {
             let value = json!({
                 "a": { "model": self.first, "score": summary(&first.2.report) }, "b": { "model": self.second, "score": summary(&second.2.report) },
-                "part": part, "bad": first.2.bad.len(), "comparison": comparison, "reports": pages,
+                "part": part, "flip": self.scoring.flip, "bad": first.2.bad.len(), "comparison": comparison, "reports": pages,
             });
             output::results(|out| writeln!(out, "{value}"))?;
             return Ok(0);

@@ -62,7 +62,7 @@ pub(super) struct Scoring {
     pub(super) batch: u16,
     /// Look at each picture and its mirror image, and average the two answers: twice the time, often a little more accurate
     #[arg(long)]
-    flip: bool,
+    pub(super) flip: bool,
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub(super) device: String,
@@ -116,7 +116,7 @@ impl Scoring {
         if self.json {
             let told = |(name, pictures, time): &(&str, usize, Duration)| json!({ "model": name, "pictures": pictures, "estimated_seconds": time.as_secs_f64() });
             let report = (!self.no_report).then_some(folder);
-            let value = json!({ "dry_run": true, "part": part, "models": models.iter().map(told).collect::<Vec<_>>(), "report": report });
+            let value = json!({ "dry_run": true, "part": part, "flip": self.flip, "models": models.iter().map(told).collect::<Vec<_>>(), "report": report });
             output::json(&value)?;
             return Ok(0);
         }
@@ -212,6 +212,11 @@ impl Contestant {
             _ => Compiled::with_precision(bundle.load(&device)?, &device, precision)?,
         };
         Ok(Self { name: name.to_owned(), bundle, model })
+    }
+
+    /// What the network is computed in.
+    pub(super) fn precision(&self) -> timburn_infer::Precision {
+        self.model.precision()
     }
 
     /// Brings the model's classes and the data's together: the data's are looked up among the model's, by id or name; else `map` says which of

@@ -84,7 +84,7 @@ impl Eval {
         }
         if self.scoring.json {
             let value = json!({
-                "model": contestant.name, "part": part, "bad": found.bad.len(), "report": page, "score": summary(&found.report),
+                "model": contestant.name, "precision": contestant.precision().to_string(), "flip": self.scoring.flip, "part": part, "bad": found.bad.len(), "report": page, "score": summary(&found.report),
             });
             output::results(|out| writeln!(out, "{value}"))?;
             return Ok(0);

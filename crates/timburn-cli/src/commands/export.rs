@@ -58,10 +58,10 @@ pub(crate) struct Export {
     /// Pictures of that folder to use, evenly spread
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "int8")]
     images: u32,
-    /// Print JSON: {"file", "bytes", "content"}
+    /// Print JSON: {"file", "bytes", "content", "calibration": {"pictures", "left_out", "ranges"}}
     #[arg(long)]
     json: bool,
-    /// No bar of a download
+    /// No bars
     #[arg(long, short)]
     quiet: bool,
 }
@@ -98,6 +98,13 @@ impl Export {
         if self.int8 && extension != "timburn" {
             return Err(argument("--int8", &format!("with {}", self.output.display()), "an --output that ends in .timburn"));
         }
+        if self.int8 && cfg!(not(feature = "flex")) {
+            return Err(argument("--int8", "this build", "one with the backend `flex`, whose kernels compute in eight bits"));
+        }
+        let folder = self.output.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(argument("--output", &self.output.display().to_string(), &format!("a folder that is there: {}", folder.display())));
+        }
         // Before anything is downloaded: a folder without pictures is the user's to correct.
         let pictures = self.calibrate.as_deref().map(|folder| self.spread(folder)).transpose()?;
         let progress = DownloadBar::new(self.quiet);
@@ -108,14 +115,16 @@ impl Export {
         };
         let mut bundle = resolve(model, weights, &HubOptions::from_env(), &progress)?;
         progress.clear();
+        let mut calibrated = None;
         let content = match extension.as_str() {
             "onnx" => self.onnx(&bundle)?.to_string(),
             "timburn" => {
                 let mut content = format!("{} tensors", bundle.weights.tensors.len());
                 if let Some(pictures) = &pictures {
-                    let ranges = calibrate(&bundle, pictures)?;
-                    let plural = if pictures.len() == 1 { "" } else { "s" };
-                    content += &format!(", ranges of {} activations on {} picture{plural}", ranges.0.len(), pictures.len());
+                    let (ranges, used) = self.ranges(&bundle, pictures)?;
+                    let plural = if used == 1 { "" } else { "s" };
+                    content += &format!(", ranges of {} activations on {used} picture{plural}", ranges.0.len());
+                    calibrated = Some(json!({ "pictures": used, "left_out": pictures.len() - used, "ranges": ranges.0.len() }));
                     bundle.ranges = Some(ranges);
                 }
                 bundle.save(&self.output, self.dtype.into())?;
@@ -128,7 +137,7 @@ impl Export {
         };
         let size = std::fs::metadata(&self.output).map_err(Error::io("read", &self.output))?.len();
         if self.json {
-            output::json(&json!({ "file": self.output, "bytes": size, "content": content }))?;
+            output::json(&json!({ "file": self.output, "bytes": size, "content": content, "calibration": calibrated }))?;
             return Ok(0);
         }
         output::results(|out| writeln!(out, "{}  {:.1} MB, {content}", self.output.display(), size as f64 / 1e6))?;
@@ -140,9 +149,36 @@ impl Export {
         if !folder.is_dir() {
             return Err(argument("--calibrate", &folder.display().to_string(), "a folder of pictures"));
         }
-        let pictures = pictures_in(folder)?;
+        let pictures = pictures_in(folder, "--calibrate")?;
         let (all, wanted) = (pictures.len(), pictures.len().min(self.images as usize));
         Ok((0..wanted).filter_map(|index| pictures.get(index * all / wanted).cloned()).collect())
+    }
+
+    /// The ranges of a model's activations on pictures, and how many of these could be read.
+    #[cfg(feature = "flex")]
+    fn ranges(&self, bundle: &Bundle, pictures: &[PathBuf]) -> Result<(ActivationRanges, usize)> {
+        // The calibrator has a graph of its own.
+        let predictor = timburn_infer::Predictor::new(bundle, &open_device("flex")?)?.without_graph();
+        let bar = if self.quiet || self.json {
+            indicatif::ProgressBar::hidden()
+        } else {
+            output::bar(pictures.len() as u64, "{bar:30} {pos}/{len} pictures, {rate}, {eta} left")
+        };
+        let mut used = 0;
+        let ranges = predictor.calibrate(pictures, |outcome| {
+            bar.inc(1);
+            match outcome {
+                Ok(()) => used += 1,
+                Err(error) => bar.suspend(|| log::warn!("left out: {error}")),
+            }
+        });
+        bar.finish_and_clear();
+        Ok((ranges?, used))
+    }
+
+    #[cfg(not(feature = "flex"))]
+    fn ranges(&self, _: &Bundle, _: &[PathBuf]) -> Result<(ActivationRanges, usize)> {
+        Err(argument("--int8", "this build", "one with the backend `flex`"))
     }
 
     fn onnx(&self, bundle: &Bundle) -> Result<OnnxSignature> {
@@ -156,17 +192,6 @@ impl Export {
         let device = open_device("flex").or_else(|_| open_device("auto"))?;
         write_onnx(&bundle.load(&device)?, bundle, &self.output, &options)
     }
-}
-
-/// The ranges of a model's activations on pictures.
-#[cfg(feature = "flex")]
-fn calibrate(bundle: &Bundle, pictures: &[PathBuf]) -> Result<ActivationRanges> {
-    timburn_infer::Predictor::new(bundle, &open_device("flex")?)?.calibrate(pictures)
-}
-
-#[cfg(not(feature = "flex"))]
-fn calibrate(_: &Bundle, _: &[PathBuf]) -> Result<ActivationRanges> {
-    Err(argument("--int8", "this build", "one with the backend `flex`, whose kernels compute in eight bits"))
 }
 
 fn argument(name: &'static str, value: &str, expected: &str) -> Error {

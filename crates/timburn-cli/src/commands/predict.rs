@@ -39,8 +39,8 @@ pub(crate) struct Predict {
     /// auto, or a backend with an optional index: flex, cuda:1, wgpu
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
-    /// f32; bf16: half the memory and faster where the CPU multiplies bf16 (AVX512-BF16), probabilities to some two digits; int8: a quarter of
-    /// the memory and the fastest (AVX512-VNNI), for a bundle of `timburn export --int8`
+    /// f32; bf16: half the memory for weights, and faster where the CPU multiplies bf16 (AVX512-BF16), probabilities to some two digits; int8:
+    /// a quarter of it and the fastest (AVX512-VNNI, AVX-VNNI), for a bundle of `timburn export --int8`
     #[arg(long, value_name = "TYPE", default_value_t)]
     precision: Precision,
     /// Classes to show per picture
@@ -75,13 +75,12 @@ enum Answer {
 
 impl Predict {
     pub(crate) fn run(&self) -> Result<u8> {
-        let files = self.files.iter().map(|path| pictures_in(path)).collect::<Result<Vec<_>>>()?.concat();
+        let files = self.files.iter().map(|path| pictures_in(path, "FILE")).collect::<Result<Vec<_>>>()?.concat();
         let device = open_device(&self.device)?;
         let progress = DownloadBar::default();
         let bundle = resolve(self.model.as_deref(), self.weights.as_deref(), &HubOptions::from_env(), &progress)?;
         progress.clear();
-        let predictor = Predictor::new(&bundle, &device)?;
-        let predictor = if self.precision == Precision::F32 { predictor } else { predictor.with_precision(self.precision)? };
+        let predictor = Predictor::with(&bundle, &device, self.precision)?;
         if self.files.is_empty() {
             return self.sample(&predictor);
         }
@@ -159,7 +158,7 @@ impl Predict {
 }
 
 /// The picture at `path`, or all pictures in and below the folder at `path`, sorted.
-pub(super) fn pictures_in(path: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn pictures_in(path: &Path, name: &'static str) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -180,7 +179,7 @@ pub(super) fn pictures_in(path: &Path) -> Result<Vec<PathBuf>> {
     found.sort();
     if found.is_empty() {
         return Err(Error::Argument {
-            name: "FILE",
+            name,
             value: path.display().to_string(),
             expected: format!("a folder with pictures ({})", EXTENSIONS.join(", ")),
         });

@@ -67,7 +67,7 @@ pub enum WeightsError {
         path: PathBuf,
     },
     /// Ranges of activations that do not fit the network, or that no bytes cover.
-    #[error("range of activations of `{layer}`: {reason}; `timburn export MODEL --int8 --calibrate FOLDER` measures them anew")]
+    #[error("range of activations of `{layer}`: {reason}")]
     Ranges {
         /// The layer, as its weights are called.
         layer: String,

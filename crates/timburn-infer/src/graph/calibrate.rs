@@ -85,6 +85,11 @@ impl Calibrator {
     }
 }
 
+/// The same range for all of a network's activations. No time depends on ranges: for measurements of networks with random weights.
+pub fn even_ranges(model: &impl Describe, range: [f32; 2]) -> ActivationRanges {
+    ActivationRanges(names(model, &model.describe()).into_iter().flatten().map(|name| (name, range)).collect())
+}
+
 /// What the range of each value is called: of the images, of each layer's output, of the pooled features. None where it is the input's.
 pub(super) fn names(model: &impl Describe, graph: &ModelGraph<'_>) -> Vec<Option<String>> {
     let names = layer_names(model);

@@ -13,7 +13,7 @@ use timburn_weights::ActivationRanges;
 use super::calibrate::names;
 use super::network::Network;
 use super::plan::{Plan, Planned, Shape};
-use super::{Wanted, compile, run};
+use super::{compile, run};
 
 /// A graph of activations that are stored as bytes. Each layer of the description is a step.
 #[derive(Debug)]
@@ -127,11 +127,16 @@ fn meanings(names: &[Option<String>], inputs: &[usize], ranges: &ActivationRange
 }
 
 fn unfit(layer: &str, reason: &str) -> timburn_core::Error {
-    WeightsError::Ranges { layer: layer.to_owned(), reason: reason.to_owned() }.into()
+    let reason = format!("{reason}; `timburn export MODEL --int8 --calibrate FOLDER` measures them anew");
+    WeightsError::Ranges { layer: layer.to_owned(), reason }.into()
 }
 
 fn finite(weight: &[f32], bias: &[f32]) -> Result<()> {
-    if weight.iter().chain(bias).all(|value| value.is_finite()) { Ok(()) } else { Err(unfit("weights", "they are not finite")) }
+    if weight.iter().chain(bias).all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    let reason = "weights that are not finite, batch norm folded in, have no bytes".into();
+    Err(WeightsError::Ranges { layer: format!("a convolution of {} weights", weight.len()), reason }.into())
 }
 
 impl Planned for Step {
@@ -231,7 +236,7 @@ impl Network for Quantized {
                 let means = int8::global_average_pool(n, input, meaning);
                 let map = Map::new(input.map.channels, [1, n], Border::default());
                 let mut columns = Buffer::zeros(map.len(1));
-                map.from_nchw(1, &transposed(&means, n), &mut columns);
+                map.from_nchw(1, &run::transposed(&means, n), &mut columns);
                 let (map, hidden) = run::pointwise(reduce, View { map: &map, values: &columns }, Activation::Relu);
                 let (map, gates) = run::pointwise(expand, View { map: &map, values: &hidden }, Activation::Identity);
                 let mut gates = run::per_image(&map, &gates);
@@ -242,27 +247,24 @@ impl Network for Quantized {
         }
     }
 
-    fn end(&self, plan: &Plan, slots: &[Buffer<u8>], n: usize, wanted: Wanted) -> Vec<f32> {
+    fn feature_map(&self, plan: &Plan, slots: &[Buffer<u8>], n: usize) -> Vec<f32> {
+        int8::to_nchw(&plan.maps[self.features], n, &slots[plan.places[self.features]], self.quantizations[self.features])
+    }
+
+    fn pool(&self, plan: &Plan, slots: &[Buffer<u8>], n: usize) -> Vec<f32> {
         let features = View { map: &plan.maps[self.features], values: &slots[plan.places[self.features]] };
-        let meaning = self.quantizations[self.features];
-        if wanted == Wanted::FeatureMap {
-            return int8::to_nchw(features.map, n, features.values, meaning);
-        }
-        let pooled = int8::global_average_pool(n, features, meaning);
-        let (Some(head), Some(&meaning), Wanted::Logits) = (&self.head, self.quantizations.last(), wanted) else { return pooled };
+        int8::global_average_pool(n, features, self.quantizations[self.features])
+    }
+
+    fn classify(&self, pooled: &[f32], n: usize) -> Option<Vec<f32>> {
+        let (head, &meaning) = self.head.as_ref().zip(self.quantizations.last())?;
         // A column per image.
         let map = Map::bytes(head.spec().inputs, [1, n], Border::default());
         let mut bytes = Buffer::zeros(map.len(1));
-        int8::from_nchw(&map, 1, &transposed(&pooled, n), meaning, &mut bytes);
+        int8::from_nchw(&map, 1, &run::transposed(pooled, n), meaning, &mut bytes);
         let output = Map::bytes(head.spec().outputs, [1, n], Border::default());
         let mut logits = Buffer::<f32>::zeros(output.len(1));
         head.run_wide(1, View { map: &map, values: &bytes }, None, ViewMut { map: &output, values: &mut logits });
-        run::per_image(&output, &logits)
+        Some(run::per_image(&output, &logits))
     }
-}
-
-/// `[rows, columns]` as `[columns, rows]`.
-fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
-    let columns = values.len() / rows.max(1);
-    (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect()
 }

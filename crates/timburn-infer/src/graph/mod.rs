@@ -12,11 +12,12 @@ mod run;
 use std::sync::Mutex;
 
 use timburn_core::{Error, Result};
+use timburn_kernels::infer::int8::is_accelerated;
 use timburn_kernels::infer::{Buffer, Conv, Element, bf16};
 use timburn_models::graph::{Describe, ModelGraph};
 use timburn_weights::ActivationRanges;
 
-pub use self::calibrate::Calibrator;
+pub use self::calibrate::{Calibrator, even_ranges};
 use self::compile::Step;
 use self::network::Network;
 pub use self::profile::LayerTime;
@@ -109,7 +110,7 @@ impl Graph {
     pub fn of(graph: &ModelGraph<'_>, options: GraphOptions) -> Result<Self> {
         let mut precision = options.precision;
         if !precision.is_supported() {
-            log::warn!("this processor does not multiply {precision} (AVX512-BF16 is missing): computing in f32");
+            log::warn!("this processor does not multiply {precision} (AVX512-BF16 is missing{}): computing in f32", named());
             precision = Precision::F32;
         }
         let body = match precision {
@@ -127,6 +128,12 @@ impl Graph {
     /// [`WeightsError::Ranges`](timburn_core::WeightsError::Ranges) when `ranges` are not those of this network's layers, or a weight is not
     /// finite; as [`compile`](Self::compile).
     pub fn quantized(model: &impl Describe, ranges: &ActivationRanges) -> Result<Self> {
+        if !is_accelerated() {
+            let reason = named();
+            log::warn!(
+                "this processor does not multiply bytes faster than f32 (AVX512-VNNI or AVX-VNNI is missing{reason}): int8 saves memory, not time"
+            );
+        }
         Ok(Self { body: Body::Int8(int8::quantize(model, ranges)?) })
     }
 
@@ -165,6 +172,22 @@ impl Graph {
         self.compute(images, shape, Wanted::Features)
     }
 
+    /// Logits `[n, classes]` of [features](Self::features) `[n, features]`: what follows the pool. None where the graph
+    /// [has no head](Self::has_head).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when these are not `n` images' features.
+    pub fn classify(&self, features: &[f32], n: usize) -> Result<Option<Vec<f32>>> {
+        let Some(inputs) = each!(&self.body, program => program.head().map(|head| head.inputs)) else { return Ok(None) };
+        if inputs.checked_mul(n) != Some(features.len()) {
+            return Err(argument("features", &format!("{} values", features.len()), &format!("{n} times {inputs}")));
+        }
+        if n == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        Ok(each!(&self.body, program => program.classify(features, n)))
+    }
+
     /// The last stage's output, and its shape `[n, features, h, w]`, of `images` `[n, channels, height, width]`.
     ///
     /// # Errors
@@ -193,6 +216,11 @@ impl Graph {
     fn compute(&self, images: &[f32], shape: [usize; 4], wanted: Wanted) -> Result<Vec<f32>> {
         each!(&self.body, program => program.results(images, shape, wanted))
     }
+}
+
+/// The other reason for a missing instruction.
+fn named() -> &'static str {
+    if timburn_kernels::cpu_choice().named { ", or kept from the kernels by TIMBURN_CPU" } else { "" }
 }
 
 fn argument(name: &'static str, value: &str, expected: &str) -> Error {

@@ -49,8 +49,24 @@ pub(super) trait Network: Sync + Sized {
         output: ViewMut<'_, Self::Value>,
     );
 
+    /// The last stage's output, `[n, features, h, w]`.
+    fn feature_map(&self, plan: &Plan, slots: &[Buffer<Self::Value>], n: usize) -> Vec<f32>;
+
+    /// Means of its channels, `[n, features]`.
+    fn pool(&self, plan: &Plan, slots: &[Buffer<Self::Value>], n: usize) -> Vec<f32>;
+
+    /// Logits of `n` images' means; none without a classifier.
+    fn classify(&self, pooled: &[f32], n: usize) -> Option<Vec<f32>>;
+
     /// What follows the steps.
-    fn end(&self, plan: &Plan, slots: &[Buffer<Self::Value>], n: usize, wanted: Wanted) -> Vec<f32>;
+    fn end(&self, plan: &Plan, slots: &[Buffer<Self::Value>], n: usize, wanted: Wanted) -> Vec<f32> {
+        if wanted == Wanted::FeatureMap {
+            return self.feature_map(plan, slots, n);
+        }
+        let pooled = self.pool(plan, slots, n);
+        let logits = if wanted == Wanted::Logits { self.classify(&pooled, n) } else { None };
+        logits.unwrap_or(pooled)
+    }
 
     fn parameter_bytes(&self) -> usize {
         self.steps().iter().map(Planned::bytes).sum::<usize>() + self.head_bytes()

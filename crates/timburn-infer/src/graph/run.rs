@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use timburn_kernels::Activation;
 use timburn_kernels::infer::{
     Border, Buffer, Conv, ConvSpec, Element, Epilogue, Map, View, ViewMut, average_pool, expand_depthwise, global_average_pool, max_pool,
-    round, scale, subsample,
+    scale, subsample,
 };
 
 use super::compile::{Step, StepOp};
@@ -154,21 +154,23 @@ impl<T: Element> Network for Program<T> {
         step.compute(plan, slots, n, output);
     }
 
-    fn end(&self, plan: &Plan, slots: &[Buffer<T>], n: usize, wanted: Wanted) -> Vec<f32> {
+    fn feature_map(&self, plan: &Plan, slots: &[Buffer<T>], n: usize) -> Vec<f32> {
+        plan.maps[self.features].to_nchw(n, &slots[plan.places[self.features]])
+    }
+
+    fn pool(&self, plan: &Plan, slots: &[Buffer<T>], n: usize) -> Vec<f32> {
         let features = View { map: &plan.maps[self.features], values: &slots[plan.places[self.features]] };
-        if wanted == Wanted::FeatureMap {
-            return features.map.to_nchw(n, features.values);
-        }
         let (map, pooled) = pool(features, n);
-        match &self.head {
-            Some(head) if wanted == Wanted::Logits => {
-                let mut rounded = Buffer::<T>::zeros(pooled.len());
-                round(&pooled, &mut rounded);
-                let (map, logits) = pointwise(head, View { map: &map, values: &rounded }, Activation::Identity);
-                per_image(&map, &logits)
-            }
-            _ => per_image(&map, &pooled),
-        }
+        per_image(&map, &pooled)
+    }
+
+    fn classify(&self, pooled: &[f32], n: usize) -> Option<Vec<f32>> {
+        let head = self.head.as_ref()?;
+        let map = Map::new(head.spec().inputs, [1, n], Border::default());
+        let mut columns = Buffer::<T>::zeros(map.len(1));
+        map.from_nchw(1, &transposed(pooled, n), &mut columns);
+        let (map, logits) = pointwise(head, View { map: &map, values: &columns }, Activation::Identity);
+        Some(per_image(&map, &logits))
     }
 }
 
@@ -212,8 +214,13 @@ pub(super) fn pointwise<T: Element>(conv: &Conv<T>, input: View<'_, T>, activati
     (map, output)
 }
 
+/// `[rows, columns]` as `[columns, rows]`.
+pub(super) fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
+    let columns = values.len() / rows.max(1);
+    (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect()
+}
+
 /// A column per image as a row per image.
 pub(super) fn per_image(map: &Map, values: &[f32]) -> Vec<f32> {
-    let columns = map.to_nchw(1, values);
-    (0..map.width).flat_map(|image| columns.iter().skip(image).step_by(map.width).copied()).collect()
+    transposed(&map.to_nchw(1, values), map.channels)
 }

@@ -18,14 +18,6 @@ pub trait Element: Product<Self> + Product<f32> {}
 impl Element for f32 {}
 impl Element for bf16 {}
 
-/// Rounds values to the nearest of an element, ties to even.
-///
-/// # Panics
-/// When the slices differ in length.
-pub fn round<T: Element>(source: &[f32], target: &mut [T]) {
-    T::round(source, target);
-}
-
 /// Conversions. All bytes are values, zero bytes are zero.
 pub(super) trait Stored: Plain + Default + PartialEq + std::fmt::Debug {
     /// Consecutive input channels that one instruction multiplies, for each output.

@@ -31,7 +31,7 @@ mod tests_bf16;
 
 pub use buffer::{Buffer, Plain};
 pub use conv::{Conv, ConvSpec, Epilogue, Padding};
-pub use element::{Element, round};
+pub use element::Element;
 pub use expand::{expand_depthwise, expands};
 pub use half::bf16;
 pub use map::{Border, Map};

@@ -169,6 +169,9 @@ impl Bench {
 
     /// What is measured, the devices next to each other.
     fn cells(&self) -> Result<Vec<Cell>> {
+        if self.train || self.modules {
+            self.precision.of_modules()?;
+        }
         let devices = self.devices();
         devices.iter().try_for_each(|name| check_name(name))?;
         let mut cells = Vec::new();

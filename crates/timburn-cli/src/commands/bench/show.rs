@@ -132,7 +132,7 @@ impl Results {
             writeln!(out, " {:>9} {:>6} s {peak:>7}", short(found.images_per_second), short(found.ready.warm_up_ms / 1e3))?;
             match &found.layers {
                 Some(found) if found.layers.is_empty() => {
-                    writeln!(out, "  no layers: only the kernels of the CPU tell them, in f32 and bf16")
+                    writeln!(out, "  no layers: only the kernels of the CPU tell them, in f32, bf16 and int8")
                 }
                 Some(layers) => table(out, layers, slowest_first),
                 None => Ok(()),

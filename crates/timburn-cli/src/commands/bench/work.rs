@@ -6,7 +6,7 @@ use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use timburn_core::error::DeviceError;
 use timburn_core::{Error, Result, seed};
 #[cfg(feature = "flex")]
-use timburn_infer::{Calibrator, Graph};
+use timburn_infer::Graph;
 use timburn_models::{ImageModel, Model, ModelOptions, autocast, create};
 use timburn_train::optimizer::{OptimizerConfig, Sgd};
 use timburn_train::recipe::OptimizerSection;
@@ -155,11 +155,7 @@ fn graph(cell: &Cell, model: &Model, device: &Device) -> Result<Option<Graph>> {
         return Ok(None);
     }
     let graph = if precision == timburn_infer::Precision::Int8 {
-        // The weights are random: one image of noise tells ranges of the right magnitude, on which no time depends.
-        let mut calibrator = Calibrator::new(model)?;
-        let shape = [1, 3, cell.size, cell.size];
-        calibrator.observe(&seed::normal(1, shape.iter().product(), 1.0), shape)?;
-        Graph::quantized(model, &calibrator.finish()?)?
+        Graph::quantized(model, &timburn_infer::even_ranges(model, [-4.0, 4.0]))?
     } else {
         Graph::compile_with(model, timburn_infer::GraphOptions { precision })?
     };

@@ -34,8 +34,9 @@ fn processor(environment: &Environment) -> Check {
         found.push_str(&format!("; TIMBURN_CPU={refused} has no effect"));
         return Check::warn("processor", found, format!("unset it, or set it to one of {}", kernels.available.join(", "))).with(details);
     }
-    if kernels.named && kernels.level != best {
-        found.push_str(&format!("; TIMBURN_CPU={} keeps them from {best}", kernels.level));
+    if kernels.named {
+        let what = if kernels.level == best { "the processor's instructions for bf16 and int8" } else { best };
+        found.push_str(&format!("; TIMBURN_CPU={} keeps them from {what}", kernels.level));
         return Check::warn("processor", found, "unset it for full speed").with(details);
     }
     if environment.architecture == "x86_64" && kernels.lanes < 8 {
