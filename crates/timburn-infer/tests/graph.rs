@@ -140,6 +140,12 @@ fn images_that_do_not_fit_are_refused() {
         assert!(graph.run(&vec![0.0; len], shape).is_err(), "{shape:?}");
     }
     assert!(graph.run(&[], [0, 3, 32, 32]).expect("no images").is_empty());
+    for shape in [[0, 3, 32, 32], [1, 1, 32, 32], [1, 3, 0, 32], [2, 3, usize::MAX, 32]] {
+        assert!(graph.profile(shape, 0).is_err(), "{shape:?}");
+    }
+    // However large: a number, or an error.
+    let _ = graph.memory(8, [1 << 33; 2]);
+    let _ = graph.memory(usize::MAX, [usize::MAX / 2; 2]);
 }
 
 /// Working memory goes from call to call, whatever the size of the images, and never to two at once.

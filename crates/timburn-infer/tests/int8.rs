@@ -151,6 +151,18 @@ fn ranges_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn gates_that_are_not_finite_are_refused() {
+    let model = model("seresnet50");
+    let shape = [1, 3, 64, 64];
+    let good = ranges(&model, &images(shape), shape);
+    let mut weights = state_dict(&model);
+    let (_, tensor) = weights.tensors.iter_mut().find(|(key, _)| key.contains(".se.")).expect("a gate");
+    *tensor = WeightTensor::from_f32(tensor.shape.clone(), vec![f32::INFINITY; tensor.shape.iter().product()]);
+    let broken = load_state_dict(&model, &weights).expect("its own keys");
+    assert!(matches!(Graph::quantized(&broken, &good), Err(Error::Weights(WeightsError::Ranges { .. }))));
+}
+
+#[test]
 fn values_that_are_not_finite_are_refused() {
     let model = model("resnet20");
     let (shape, mut x) = ([1, 3, 32, 32], images([1, 3, 32, 32]));

@@ -7,7 +7,8 @@ use macerator::{Arch, WithSimd};
 /// Environment variable that names the [`CpuLevel`] to run on, read when the first kernel runs.
 ///
 /// Results depend on the width of a vector in their last digits: with this variable those of a lesser processor can be had on a better
-/// one. It holds for the kernels of this crate, not for Burn's own operations.
+/// one. A level that is named also keeps the kernels from instructions that are in no level (AVX512-BF16, AVX512-VNNI, AVX-VNNI): `avx512` is
+/// not the same as no name. It holds for the kernels of this crate, not for Burn's own operations.
 pub const CPU_VARIABLE: &str = "TIMBURN_CPU";
 
 /// Instruction sets that the kernels are compiled for, the least first.
@@ -61,7 +62,8 @@ impl CpuLevel {
             #[cfg(target_arch = "aarch64")]
             Self::Neon => Some(Arch::NeonFma),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128 => Some(Arch::Simd128Fallback),
+            // Whichever of the two kinds of it this program was compiled for.
+            Self::Simd128 => Some(Arch::detect()),
             _ => None,
         }
     }

@@ -10,8 +10,8 @@
 //! f32.
 //!
 //! The kernels use the widest vectors the processor has (AVX-512, AVX2, SSE4.2, NEON, WebAssembly) or those that `TIMBURN_CPU` names,
-//! and rayon's threads. What they compute depends on the shapes and on the vector width, never on the number of threads: a run can be
-//! repeated bit by bit.
+//! and rayon's threads. What they compute depends on the shapes and on the vector width, in bf16 also on whether the processor
+//! multiplies pairs, never on the number of threads: a run can be repeated bit by bit.
 
 mod activation;
 mod memory;

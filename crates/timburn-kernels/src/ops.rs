@@ -34,8 +34,9 @@ pub struct BatchNormTrained {
 
 /// Convolution of `input` `[n, inputs, h, w]` with `weight` `[outputs, inputs / groups, kernel height, kernel width]`.
 ///
-/// The output has the input's type; weight and bias of another one are rounded to it, and have gradients of their own. So f32 weights train
-/// in bf16: their gradients are sums in f32.
+/// The output has the input's type; weight and bias may have another one, and have gradients of it. So f32 weights train in bf16: their
+/// gradients are sums in f32. On flex they stay f32, but for weights where the processor multiplies pairs of bf16; elsewhere they are
+/// rounded to the input's type.
 ///
 /// # Panics
 /// As Burn's `conv2d`: when shapes and groups do not fit together.

@@ -119,7 +119,7 @@ pub(crate) fn tell<T>(what: impl FnOnce() -> (Work, usize, usize), kernel: impl 
 }
 
 /// Multiplications and additions (f32) that this processor's threads do in a second at most, in kernels of this crate's level: the best of
-/// several runs of a loop of nothing else. Takes a tenth of a second.
+/// several runs of a loop of nothing else. Takes a tenth of a second, without vectors some seconds.
 pub fn peak() -> f64 {
     /// Sums that do not wait for each other: more than any processor's units have stages.
     const SUMS: usize = 12;

@@ -17,7 +17,7 @@ pub(super) const POOLED: &str = "pooled";
 /// Finds the ranges of a network's activations that [`Graph::quantized`](super::Graph::quantized) needs, by computing pictures in f32.
 ///
 /// A hundred pictures like those that are to be predicted, of all classes or many, are enough; their labels do not matter. For each
-/// activation the range is the one whose bytes differ least, squared, from the values seen. The result depends on the set of pictures, not
+/// activation the range is, of those down to a quarter of the extremes, the one whose bytes differ least, squared, from the values seen. The result depends on the set of pictures, not
 /// on their order or on the number of threads.
 #[derive(Debug)]
 pub struct Calibrator {

@@ -72,17 +72,21 @@ pub(super) fn quantize(model: &impl Describe, ranges: &ActivationRanges) -> Resu
                     let Some(read) = of(input) else { return Err(unfit("a layer", "it reads a value that nobody computes")) };
                     let around = Quantizations { input: read, residual: residual.and_then(of), output: of(index + 1) };
                     finite(&folded.weight, &folded.bias)?;
-                    StepOp::Conv(Conv::new(compile::spec(&folded), &folded.weight, &folded.bias, around, layer.activation))
+                    let spec = compile::spec(&folded);
+                    summable(&spec)?;
+                    StepOp::Conv(Conv::new(spec, &folded.weight, &folded.bias, around, layer.activation))
                 }
                 Op::MaxPool { kernel, stride, padding } => StepOp::MaxPool { kernel, stride, padding },
                 Op::AveragePool { kernel, stride } => StepOp::AveragePool { kernel, stride },
                 Op::Subsample { stride, channels } => StepOp::Subsample { stride, channels },
                 Op::SqueezeExcite(layer) => {
+                    let packed = |conv| {
+                        let folded = FoldedConv::new(conv, None)?;
+                        finite(&folded.weight, &folded.bias)?;
+                        Ok::<_, timburn_core::Error>(compile::packed(&folded))
+                    };
                     let [reduce, expand] = layer.layers();
-                    StepOp::SqueezeExcite([
-                        compile::packed(&FoldedConv::new(reduce, None)?),
-                        compile::packed(&FoldedConv::new(expand, None)?),
-                    ])
+                    StepOp::SqueezeExcite([packed(reduce)?, packed(expand)?])
                 }
             };
             Ok(Step { input, op, residual, activation: layer.activation })
@@ -94,6 +98,7 @@ pub(super) fn quantize(model: &impl Describe, ranges: &ActivationRanges) -> Resu
         finite(&linear.weight, &linear.bias)?;
         let around = Quantizations { input, residual: None, output: None };
         let spec = compile::pointwise(linear.inputs, linear.outputs);
+        summable(&spec)?;
         Ok::<_, timburn_core::Error>(Conv::new(spec, &linear.weight, &linear.bias, around, Activation::Identity))
     });
     let channels = steps.iter().find(|step| step.input == 0).map_or(3, |step| match &step.op {
@@ -129,6 +134,17 @@ fn meanings(names: &[Option<String>], inputs: &[usize], ranges: &ActivationRange
 fn unfit(layer: &str, reason: &str) -> timburn_core::Error {
     let reason = format!("{reason}; `timburn export MODEL --int8 --calibrate FOLDER` measures them anew");
     WeightsError::Ranges { layer: layer.to_owned(), reason }.into()
+}
+
+/// Whether 32 bits hold the sum of an output's products of a byte and a signed byte.
+fn summable(spec: &ConvSpec) -> Result<()> {
+    const MOST: usize = i32::MAX as usize / (255 * 128);
+    let products = spec.multiplications() / spec.outputs.max(1);
+    if products <= MOST {
+        return Ok(());
+    }
+    let reason = format!("{products} products of bytes are summed for each output, and 32 bits hold the sum of {MOST}");
+    Err(WeightsError::Ranges { layer: format!("a layer of {} outputs", spec.outputs), reason }.into())
 }
 
 fn finite(weight: &[f32], bias: &[f32]) -> Result<()> {

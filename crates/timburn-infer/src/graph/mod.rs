@@ -122,7 +122,8 @@ impl Graph {
     }
 
     /// Compiles in eight bits: weights rounded to bytes with a scale for each output channel, activations to bytes that cover `ranges`, which a
-    /// [`Calibrator`] found. Shortcuts, activations and pools are of bytes too; sums are exact. The same bytes come out on every machine.
+    /// [`Calibrator`] found. Shortcuts, activations and pools are of bytes too; sums are exact. The same bytes come out on every machine, but for
+    /// networks with squeeze-and-excite, whose gates are computed in f32.
     ///
     /// # Errors
     /// [`WeightsError::Ranges`](timburn_core::WeightsError::Ranges) when `ranges` are not those of this network's layers, or a weight is not

@@ -74,7 +74,8 @@ pub(super) trait Network: Sync + Sized {
 
     fn memory(&self, images: usize, size: [usize; 2]) -> Result<usize> {
         let plan = self.plan(size)?;
-        Ok(plan.slots.iter().map(|slot| slot.len(images.min(BATCH)) * size_of::<Self::Value>()).sum())
+        let values = plan.slots.iter().fold(0usize, |sum, slot| sum.saturating_add(slot.len(images.min(BATCH))));
+        Ok(values.saturating_mul(size_of::<Self::Value>()))
     }
 
     fn plan(&self, size: [usize; 2]) -> Result<Plan> {
@@ -85,12 +86,11 @@ pub(super) trait Network: Sync + Sized {
     /// Values of one image `[channels, height, width]` of `shape`, of which there are `len`.
     fn check(&self, len: usize, shape: [usize; 4]) -> Result<usize> {
         let [n, channels, height, width] = shape;
-        let image = channels.checked_mul(height).and_then(|len| len.checked_mul(width)).unwrap_or(usize::MAX);
-        if channels != self.channels() || image.checked_mul(n) != Some(len) {
-            let expected = format!("{len} values of [n, {}, height, width]", self.channels());
-            return Err(argument("images", &format!("{shape:?}"), &expected));
-        }
-        Ok(image)
+        let image = channels.checked_mul(height).and_then(|len| len.checked_mul(width));
+        // No memory holds more than this many values.
+        let image = image.filter(|image| *image < usize::MAX / 64 && channels == self.channels() && image.checked_mul(n) == Some(len));
+        let expected = || format!("{len} values of [n, {}, height, width]", self.channels());
+        image.ok_or_else(|| argument("images", &format!("{shape:?}"), &expected()))
     }
 
     fn results(&self, images: &[f32], shape: [usize; 4], wanted: Wanted) -> Result<Vec<f32>> {

@@ -81,7 +81,8 @@ pub(super) struct Slot {
 impl Slot {
     /// Values of the buffer for a batch of `images`.
     pub(super) fn len(&self, images: usize) -> usize {
-        if self.single { self.len.min(self.len * images) } else { self.len * images }
+        let len = self.len.saturating_mul(images);
+        if self.single { len.min(self.len) } else { len }
     }
 }
 
@@ -113,8 +114,8 @@ impl Plan {
 fn cut<S: Planned>(steps: &[S], maps: &[Map]) -> usize {
     let reads = |step: &S| [Some(step.input()), step.residual()].into_iter().flatten();
     let activations = |(index, step): (usize, &S)| {
-        let values = maps[index + 1].len(1) + reads(step).map(|value| maps[value].len(1)).sum::<usize>();
-        values * S::BYTES
+        let values = reads(step).fold(maps[index + 1].len(1), |sum, value| sum.saturating_add(maps[value].len(1)));
+        values.saturating_mul(S::BYTES)
     };
     // The oldest value that a step from here on reads.
     let mut oldest = steps.len();
@@ -122,7 +123,7 @@ fn cut<S: Planned>(steps: &[S], maps: &[Map]) -> usize {
     let (mut best, mut least) = (steps.len(), cost);
     for (index, step) in steps.iter().enumerate().rev() {
         oldest = reads(step).fold(oldest, usize::min);
-        cost = cost - step.bytes() + activations((index, step));
+        cost = (cost - step.bytes()).saturating_add(activations((index, step)));
         if oldest >= index && cost < least {
             (best, least) = (index, cost);
         }

@@ -32,17 +32,19 @@ impl Graph {
 
 fn profile<N: Network>(network: &N, shape: [usize; 4], runs: usize) -> Result<Vec<LayerTime>> {
     let [n, channels, height, width] = shape;
-    if channels != network.channels() {
+    let len =
+        shape.iter().try_fold(1usize, |len, &extent| len.checked_mul(extent)).filter(|&len| len > 0 && channels == network.channels());
+    let Some(len) = len else {
         return Err(super::argument("images", &format!("{shape:?}"), &format!("[n, {}, height, width]", network.channels())));
-    }
+    };
     let plan = network.plan([height, width])?;
     let mut layers = vec![LayerTime { name: format!("images to {n}x{channels}x{height}x{width}"), time: Duration::MAX, operations: 0 }];
     layers.extend(network.steps().iter().enumerate().map(|(index, step)| layer(step, &plan, index, n)));
     let head = network.head().map_or(0, |head| 2 * n * head.multiplications());
     layers.push(LayerTime { name: "pool and classifier".into(), time: Duration::MAX, operations: head });
-    let (images, mut slots) = (vec![0.0; n * channels * height * width], Vec::new());
+    let (images, mut slots) = (vec![0.0; len], Vec::new());
     let wanted = if network.head().is_some() { Wanted::Logits } else { Wanted::Features };
-    for _ in 0..runs {
+    for _ in 0..runs.max(1) {
         // Layers that are run image by image are heard of once for each.
         let mut times = vec![Duration::ZERO; layers.len()];
         let mut spent = |part: usize, time| {

@@ -57,21 +57,22 @@ fn check(images: usize, map: &Map, len: usize, channels: usize) {
 }
 
 /// Windows of a pooling along one axis: clipped to the picture.
-#[derive(Clone, Copy)]
-struct Window {
-    kernel: usize,
-    stride: usize,
-    padding: usize,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
 }
 
 impl Window {
     #[inline(always)]
-    fn clip(self, place: usize, size: usize) -> (usize, usize) {
+    pub(super) fn clip(self, place: usize, size: usize) -> (usize, usize) {
         let start = place * self.stride;
         (start.saturating_sub(self.padding), (start + self.kernel - self.padding).min(size))
     }
 
-    fn fits(self, input: &Map, output: &Map) {
+    pub(super) fn fits(self, input: &Map, output: &Map) {
+        assert!(self.padding < self.kernel && self.stride > 0, "windows that see nothing: {self:?}");
         let inside = |input: usize, output: usize| output == 0 || (output - 1) * self.stride < input + self.padding;
         assert!(inside(input.height, output.height) && inside(input.width, output.width), "windows outside the map: {input:?}, {output:?}");
     }

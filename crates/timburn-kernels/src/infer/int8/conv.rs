@@ -81,7 +81,7 @@ impl Conv {
     ///
     /// # Panics
     /// As [`new`](Self::new), and when the machine does not have the instructions.
-    pub fn with_isa(isa: Isa, spec: ConvSpec, weight: &[f32], bias: &[f32], around: Quantizations, activation: Activation) -> Self {
+    pub(super) fn with_isa(isa: Isa, spec: ConvSpec, weight: &[f32], bias: &[f32], around: Quantizations, activation: Activation) -> Self {
         let divides = spec.groups > 0 && spec.inputs.is_multiple_of(spec.groups) && spec.outputs.is_multiple_of(spec.groups);
         let some = [spec.inputs, spec.outputs, spec.kernel[0], spec.kernel[1], spec.stride, spec.dilation].iter().all(|&extent| extent > 0);
         assert!(divides && some, "a convolution that cannot be: {spec:?}");

@@ -30,7 +30,7 @@ impl Depthwise {
         let ([height, width], blocks) = (spec.kernel, spec.outputs.div_ceil(LANES));
         if isa.permutes() && spec.dilation == 1 {
             let groups = width.div_ceil(GROUP);
-            let mut packed = Buffer::zeros(blocks * height * groups * LANES * GROUP);
+            let mut packed = Buffer::beside(blocks * height * groups * LANES * GROUP);
             for (channel, kernel) in weight.chunks_exact(height * width).enumerate() {
                 for (row, taps) in kernel.chunks_exact(width).enumerate() {
                     for (tap, &value) in taps.iter().enumerate() {
@@ -41,7 +41,7 @@ impl Depthwise {
             }
             return Self::Grouped(packed);
         }
-        let mut packed = Buffer::zeros(blocks * height * width * LANES);
+        let mut packed = Buffer::beside(blocks * height * width * LANES);
         for (channel, kernel) in weight.chunks_exact(height * width).enumerate() {
             for (tap, &value) in kernel.iter().enumerate() {
                 packed[(channel / LANES * height * width + tap) * LANES + channel % LANES] = i32::from(value);

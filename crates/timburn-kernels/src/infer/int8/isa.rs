@@ -2,7 +2,7 @@ use crate::level::{CpuLevel, cpu_choice, extensions};
 
 /// The instructions that sums are computed with. All give the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isa {
+pub(super) enum Isa {
     /// AVX512-VNNI: 64 products an instruction.
     Vnni512,
     /// AVX-VNNI: 32 products an instruction.
@@ -15,10 +15,10 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, the fastest first.
-    pub const ALL: [Self; 4] = [Self::Vnni512, Self::Vnni256, Self::Avx2, Self::Plain];
+    pub(super) const ALL: [Self; 4] = [Self::Vnni512, Self::Vnni256, Self::Avx2, Self::Plain];
 
     /// Whether this machine has the instructions.
-    pub fn is_supported(self) -> bool {
+    pub(super) fn is_supported(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return match self {
             Self::Vnni512 => {
@@ -35,7 +35,7 @@ impl Isa {
     }
 
     /// The fastest of this machine that the process's [level](crate::CpuLevel) has.
-    pub fn detect() -> Self {
+    pub(super) fn detect() -> Self {
         Self::ALL.into_iter().find(|isa| isa.is_supported() && isa.is_of_level()).unwrap_or(Self::Plain)
     }
 

@@ -25,7 +25,8 @@ mod tile_x86;
 mod tests;
 
 pub use conv::{Conv, Quantizations};
-pub use isa::{Isa, is_accelerated};
+use isa::Isa;
+pub use isa::is_accelerated;
 pub use picture::{from_nchw, to_nchw};
 pub use plane::{average_pool, global_average_pool, max_pool, scale, subsample};
 pub use quantization::Quantization;

@@ -5,6 +5,7 @@ use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::buffer::Shared;
+use super::super::pool::Window;
 use super::super::{Map, View, ViewMut};
 use super::quantization::to_byte;
 use super::{LANES, Quantization};
@@ -82,27 +83,6 @@ impl<'a> Output<'a> {
         let at = image * self.map.image() + block * self.map.plane() + self.map.at(row as isize, column as isize);
         // SAFETY: as the caller promises.
         unsafe { self.values.at(at).cast::<Pixel>().write_unaligned(pixel) };
-    }
-}
-
-/// Windows of a pooling along one axis: clipped to the picture.
-#[derive(Clone, Copy)]
-struct Window {
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-}
-
-impl Window {
-    #[inline(always)]
-    fn clip(self, place: usize, size: usize) -> (usize, usize) {
-        let start = place * self.stride;
-        (start.saturating_sub(self.padding), (start + self.kernel - self.padding).min(size))
-    }
-
-    fn fits(self, input: &Map, output: &Map) {
-        let inside = |input: usize, output: usize| output == 0 || (output - 1) * self.stride < input + self.padding;
-        assert!(inside(input.height, output.height) && inside(input.width, output.width), "windows outside the map: {input:?}, {output:?}");
     }
 }
 
