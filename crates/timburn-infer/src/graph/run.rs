@@ -1,8 +1,6 @@
 //! Runs the steps on a batch.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use timburn_kernels::Activation;
@@ -16,54 +14,9 @@ use super::network::Network;
 use super::plan::Plan;
 use super::{Program, Wanted};
 
-/// How long a thread looks for work of the run before it goes to sleep: longer than what a single thread does between two steps.
-const PATIENCE: Duration = Duration::from_micros(200);
-
-thread_local! {
-    /// Whether this thread does a part of a run, whose end others wait for.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Does `work` on one of rayon's threads and keeps the others awake meanwhile.
-///
-/// From outside of rayon's threads each step would be handed over to them, and waited for, by itself. And between any two of a network's
-/// steps threads would go to sleep, to be woken for the next: a few percent of a run.
+/// Does `work` on one of rayon's threads: from outside of them each step would be handed over to them, and waited for, by itself.
 pub(super) fn together<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| {
-        let run = Running(Arc::new(AtomicBool::new(true)), INSIDE.replace(true));
-        if rayon::current_num_threads() > 1 {
-            let running = Arc::clone(&run.0);
-            rayon::spawn_broadcast(move |_| {
-                // A thread with another run beneath on its stack is waited for there.
-                if !INSIDE.get() {
-                    stay_awake(&running);
-                }
-            });
-        }
-        work()
-    })
-}
-
-/// Works for rayon until the run ends, or nothing came for a while.
-fn stay_awake(running: &AtomicBool) {
-    let mut idle = Instant::now();
-    while running.load(Ordering::Relaxed) {
-        match rayon::yield_now() {
-            Some(rayon::Yield::Executed) => idle = Instant::now(),
-            _ if idle.elapsed() > PATIENCE => break,
-            _ => std::hint::spin_loop(),
-        }
-    }
-}
-
-/// A run, until dropped, and whether its thread was inside of one before.
-struct Running(Arc<AtomicBool>, bool);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-        INSIDE.set(self.1);
-    }
+    rayon::scope(|_| work())
 }
 
 /// Computes what is wanted of `n` images. `spent` hears how long each part took: the images' conversion, the steps, what follows them.
