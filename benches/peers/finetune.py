@@ -80,7 +80,7 @@ def main() -> None:
             started = time.perf_counter()
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             times["timburn"].append(time.perf_counter() - started)
-            ours = 100 * json.loads(out.strip().splitlines()[-1])["validation_top1"]
+            ours = 100 * json.loads(out.strip().splitlines()[-1])["validation"]["top1"]
         started = time.perf_counter()
         out = subprocess.run([sys.executable, *sys.argv, "--child", "--weights", weights], check=True, capture_output=True, text=True).stdout
         times["PyTorch"].append(time.perf_counter() - started)
