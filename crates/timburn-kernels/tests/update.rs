@@ -2,19 +2,14 @@
 #![cfg(feature = "flex")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
+mod common;
+
+use burn::tensor::{DType, Device, FloatDType, Tensor};
+use common::{host, random};
 use timburn_kernels::{AdamStep, SgdStep, adam_step, lerp, sgd_step};
 
 /// Of one value; of several tasks and a rest that fills no vector.
 const LENGTHS: [usize; 3] = [1, 1003, 100_003];
-
-fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
-}
-
-fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_to_vec().expect("f32")
-}
 
 fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
     host(tensor).into_iter().map(f32::to_bits).collect()
