@@ -24,7 +24,7 @@ const OPACITY: f32 = 0.5;
 /// let device = timburn_core::open_device("auto")?;
 /// let predictor = Predictor::embedded(&device)?;
 /// let photograph = decode_bytes(timburn_data::sample_photograph(), "sample", &DecodeOptions::default())?;
-/// let grad_cam = GradCam::new(predictor.model(), predictor.preprocessing(), None, &device)?;
+/// let grad_cam = GradCam::new(&predictor.model()?, predictor.preprocessing(), None, &device)?;
 /// let map = grad_cam.map(&photograph, None)?;
 /// println!("{}: {:.1} %", predictor.classes().names[map.class], 100.0 * map.probability);
 /// let overlay = map.overlay(&grad_cam.prepared(&photograph));

@@ -8,29 +8,52 @@ use timburn_core::device::panic_message;
 use timburn_core::error::{DeviceError, ModelError};
 use timburn_core::{Classes, Error, Preprocessing, Result};
 use timburn_data::{DecodeOptions, Rgb8Image, decode_bytes, decode_file, prepare, to_tensor};
+#[cfg(feature = "flex")]
+use timburn_models::graph::{Describe, ModelGraph};
+#[cfg(feature = "flex")]
+use timburn_models::state_dict::StoredModel;
 use timburn_models::state_dict::input_key;
-use timburn_models::{ImageModel, Model, outputs_fit, parameters};
+use timburn_models::{ImageModel, Model, StateDict, create, load_state_dict, outputs_fit, parameters};
 use timburn_weights::{ActivationRanges, Bundle};
 
 use crate::Precision;
 use crate::prediction::Prediction;
+#[cfg(feature = "flex")]
+use crate::{Calibrator, Graph, GraphOptions};
 
 /// Pictures that are in memory at a time while ranges are measured.
 #[cfg(feature = "flex")]
 const CALIBRATED: usize = 16;
 
 /// A model with everything that turns a photograph into labels: weights, class names and preprocessing.
+///
+/// On the CPU it holds the parameters once, packed for the processor: they are read from the bundle layer by layer, and the model itself is
+/// [read again](Self::model) for who asks for it.
 #[derive(Debug)]
 pub struct Predictor {
-    model: Model,
+    /// Without values: they are in `weights`.
+    architecture: Model,
+    weights: StateDict,
+    body: Body,
     classes: Arc<Classes>,
     preprocessing: Preprocessing,
     device: Device,
     ranges: Option<ActivationRanges>,
-    #[cfg(feature = "flex")]
-    graph: Option<crate::Graph>,
     /// How pictures are decoded. By default as a viewer shows them: EXIF orientation applied.
     pub decode: DecodeOptions,
+}
+
+/// What computes.
+#[derive(Debug)]
+enum Body {
+    /// The whole model.
+    Modules(Model),
+    /// All of it.
+    #[cfg(feature = "flex")]
+    Graph(Graph),
+    /// All but the head, of which the model was read.
+    #[cfg(feature = "flex")]
+    GraphAndHead(Graph, Model),
 }
 
 impl Predictor {
@@ -49,32 +72,29 @@ impl Predictor {
     /// # Errors
     /// As these.
     pub fn with(bundle: &Bundle, device: &Device, precision: Precision) -> Result<Self> {
-        precision.check(&device.clone().without_autodiff())?;
-        Self::load(bundle, device)?.with_precision(precision)
-    }
-
-    /// The model without a graph.
-    fn load(bundle: &Bundle, device: &Device) -> Result<Self> {
         let device = device.clone().without_autodiff();
-        let model = bundle.load(&device)?;
+        precision.check(&device)?;
         bundle.preprocessing.validate()?;
-        let key = input_key(&model);
-        let channels = parameters(&model).into_iter().find(|info| Some(&info.key) == key.as_ref()).map_or(3, |info| info.shape[1]);
+        let architecture = create(&bundle.model.architecture, &bundle.model.options, &device)?;
+        let key = input_key(&architecture);
+        let channels = parameters(&architecture).into_iter().find(|info| Some(&info.key) == key.as_ref()).map_or(3, |info| info.shape[1]);
         if channels != 3 {
             let expected = "3: pictures are decoded to RGB".into();
             return Err(Error::Argument { name: "in_channels", value: channels.to_string(), expected });
         }
-        if !outputs_fit(model.num_classes(), bundle.classes.len()) {
-            return Err(ModelError::ClassCount { model: model.num_classes(), classes: bundle.classes.len() }.into());
+        if !outputs_fit(architecture.num_classes(), bundle.classes.len()) {
+            return Err(ModelError::ClassCount { model: architecture.num_classes(), classes: bundle.classes.len() }.into());
         }
+        let (weights, ranges) = (bundle.weights.clone(), bundle.ranges.clone());
+        let body = compute(&architecture, &weights, &device, precision, ranges.as_ref())?;
         Ok(Self {
-            #[cfg(feature = "flex")]
-            graph: None,
-            model,
+            architecture,
+            weights,
+            body,
             classes: Arc::new(bundle.classes.clone()),
             preprocessing: bundle.preprocessing.clone(),
             device,
-            ranges: bundle.ranges.clone(),
+            ranges,
             decode: DecodeOptions::default(),
         })
     }
@@ -104,16 +124,14 @@ impl Predictor {
         Self::new(&Bundle::open(path)?, device)
     }
 
-    /// Runs the model's own forward pass on the CPU too, not the inference [`Graph`](crate::graph::Graph) compiled from it.
+    /// Runs the model's own forward pass on the CPU too, not the inference [`Graph`](crate::graph::Graph) compiled from it, which is several
+    /// times as fast and agrees to 1e-4 of the logits.
     ///
-    /// The graph is several times as fast and agrees to 1e-4 of the logits, at the price of a second copy of the parameters.
-    #[must_use]
-    pub fn without_graph(self) -> Self {
-        Self {
-            #[cfg(feature = "flex")]
-            graph: None,
-            ..self
-        }
+    /// # Errors
+    /// As [`model`](Self::model).
+    pub fn without_graph(self) -> Result<Self> {
+        let body = Body::Modules(self.model()?);
+        Ok(Self { body, ..self })
     }
 
     /// Computes in another precision, on the CPU: see [`Precision`] for what that gains and costs. Where the processor cannot, a warning is
@@ -121,38 +139,22 @@ impl Predictor {
     ///
     /// # Errors
     /// [`Error::Argument`] for a reduced precision on another device, and for int8 where the bundle has no ranges of activations (else as
-    /// [`quantized`](Self::quantized)); as [`new`](Self::new) when the parameters cannot be read again.
+    /// [`quantized`](Self::quantized)); as [`model`](Self::model).
     pub fn with_precision(self, precision: Precision) -> Result<Self> {
         precision.check(&self.device)?;
-        if precision == Precision::Int8 {
-            let ranges = self.ranges.clone().ok_or_else(Precision::without_ranges)?;
-            return self.quantized(&ranges);
-        }
-        // The old graph goes first: both would be in memory else.
-        let plain = self.without_graph();
-        #[cfg(feature = "flex")]
-        if plain.device == Device::flex() {
-            let graph = Some(crate::Graph::compile_with(&plain.model, crate::GraphOptions { precision })?);
-            return Ok(Self { graph, ..plain });
-        }
-        Ok(plain)
+        let body = compute(&self.architecture, &self.weights, &self.device, precision, self.ranges.as_ref())?;
+        Ok(Self { body, ..self })
     }
 
     /// Computes in eight bits, on the CPU, for activations of these ranges, which [`calibrate`](Self::calibrate) finds.
     ///
     /// # Errors
     /// [`Error::Argument`] on another device; [`WeightsError::Ranges`](timburn_core::WeightsError::Ranges) for ranges of another network or such
-    /// as no bytes cover.
+    /// as no bytes cover; as [`model`](Self::model).
     pub fn quantized(self, ranges: &ActivationRanges) -> Result<Self> {
         Precision::Int8.check(&self.device)?;
-        let plain = self.without_graph();
-        #[cfg(feature = "flex")]
-        return Ok(Self { graph: Some(crate::Graph::quantized(&plain.model, ranges)?), ..plain });
-        #[cfg(not(feature = "flex"))]
-        {
-            let _ = ranges;
-            Ok(plain)
-        }
+        let body = compute(&self.architecture, &self.weights, &self.device, Precision::Int8, Some(ranges))?;
+        Ok(Self { body, ..self })
     }
 
     /// The ranges of the network's activations on these pictures, computed in f32: what [`quantized`](Self::quantized) needs. A hundred
@@ -164,7 +166,7 @@ impl Predictor {
     /// [`WeightsError::Ranges`](timburn_core::WeightsError::Ranges) when a layer's values are not finite.
     #[cfg(feature = "flex")]
     pub fn calibrate<P: AsRef<Path> + Sync>(&self, paths: &[P], mut outcome: impl FnMut(Result<()>)) -> Result<ActivationRanges> {
-        let mut calibrator = crate::Calibrator::new(&self.model)?;
+        let mut calibrator = self.calibrator()?;
         for paths in paths.chunks(CALIBRATED) {
             let read = |path: &P| decode_file(path, &self.decode).map(|image| prepare(&image, &self.preprocessing));
             let read: Vec<Result<Rgb8Image>> = paths.par_iter().map(read).collect();
@@ -185,7 +187,7 @@ impl Predictor {
     /// As [`calibrate`](Self::calibrate).
     #[cfg(feature = "flex")]
     pub fn calibrate_prepared(&self, images: &[Rgb8Image]) -> Result<ActivationRanges> {
-        let mut calibrator = crate::Calibrator::new(&self.model)?;
+        let mut calibrator = self.calibrator()?;
         for images in images.chunks(CALIBRATED) {
             self.observe(&mut calibrator, images)?;
         }
@@ -193,7 +195,12 @@ impl Predictor {
     }
 
     #[cfg(feature = "flex")]
-    fn observe(&self, calibrator: &mut crate::Calibrator, images: &[Rgb8Image]) -> Result<()> {
+    fn calibrator(&self) -> Result<Calibrator> {
+        StoredModel::new(&self.architecture, &self.weights)?.read(|model| Calibrator::of(taken(model)))
+    }
+
+    #[cfg(feature = "flex")]
+    fn observe(&self, calibrator: &mut Calibrator, images: &[Rgb8Image]) -> Result<()> {
         let images = to_tensor(images, &self.preprocessing, &Device::flex())?;
         let shape = images.dims();
         let values = images.into_data().try_to_vec::<f32>();
@@ -203,16 +210,24 @@ impl Predictor {
 
     /// What is computed in.
     pub fn precision(&self) -> Precision {
-        #[cfg(feature = "flex")]
-        if let Some(graph) = &self.graph {
-            return graph.precision();
+        match &self.body {
+            Body::Modules(_) => Precision::F32,
+            #[cfg(feature = "flex")]
+            Body::Graph(graph) | Body::GraphAndHead(graph, _) => graph.precision(),
         }
-        Precision::F32
     }
 
-    /// The model.
-    pub fn model(&self) -> &Model {
-        &self.model
+    /// The model: where a graph computes, read once more from where the bundle's weights are, which takes as long and as much memory as it
+    /// does at first. Who needs it often keeps it.
+    ///
+    /// # Errors
+    /// [`WeightsError::Corrupt`](timburn_core::WeightsError::Corrupt) when the bundle's file has been changed since it was opened.
+    pub fn model(&self) -> Result<Model> {
+        match &self.body {
+            Body::Modules(model) => Ok(model.clone()),
+            #[cfg(feature = "flex")]
+            Body::Graph(_) | Body::GraphAndHead(..) => load_state_dict(&self.architecture, &self.weights),
+        }
     }
 
     /// Meaning of the model's outputs.
@@ -296,7 +311,7 @@ impl Predictor {
         // Burn reports a device that is out of memory or gone by panicking.
         let run = || self.logits(images);
         let logits = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| failed(panic_message(panic.as_ref())))??;
-        Ok(logits.chunks_exact(self.model.num_classes().max(1)).map(|row| Prediction::new(row, Arc::clone(&self.classes))).collect())
+        Ok(logits.chunks_exact(self.architecture.num_classes().max(1)).map(|row| Prediction::new(row, Arc::clone(&self.classes))).collect())
     }
 
     /// `[n, 3, h, w]` → logits, row by row.
@@ -306,23 +321,64 @@ impl Predictor {
             data.convert::<f32>().try_to_vec::<f32>().map_err(|error| Error::from(failed(error)))
         };
         #[cfg(feature = "flex")]
-        if let Some(graph) = &self.graph {
-            let shape = images.dims();
-            let images = values(images.into_data())?;
-            if graph.has_head() {
-                return graph.run(&images, shape);
+        let shape = images.dims();
+        match &self.body {
+            Body::Modules(model) => values(model.forward(images).into_data()),
+            #[cfg(feature = "flex")]
+            Body::Graph(graph) => graph.run(&values(images.into_data())?, shape),
+            #[cfg(feature = "flex")]
+            Body::GraphAndHead(graph, model) => {
+                let (features, shape) = graph.feature_map(&values(images.into_data())?, shape)?;
+                let features = Tensor::from_data(TensorData::new(features, shape), &self.device);
+                values(model.forward_head(features).into_data())
             }
-            let (features, shape) = graph.feature_map(&images, shape)?;
-            let features = Tensor::from_data(TensorData::new(features, shape), &self.device);
-            return values(self.model.forward_head(features).into_data());
         }
-        values(self.model.forward(images).into_data())
     }
+}
+
+/// What computes `architecture` with `weights` on `device`: on the CPU a graph, elsewhere the modules.
+fn compute(
+    architecture: &Model,
+    weights: &StateDict,
+    device: &Device,
+    precision: Precision,
+    ranges: Option<&ActivationRanges>,
+) -> Result<Body> {
+    #[cfg(feature = "flex")]
+    if *device == Device::flex() {
+        let stored = || StoredModel::new(architecture, weights);
+        let graph = stored()?.read(|model| match precision {
+            Precision::Int8 => Graph::quantized_of(taken(model), ranges.ok_or_else(Precision::without_ranges)?),
+            Precision::F32 | Precision::Bf16 => Graph::of(taken(model), GraphOptions { precision }),
+        })?;
+        if graph.has_head() {
+            return Ok(Body::Graph(graph));
+        }
+        // The head reads its parameters when it runs.
+        let model = stored()?.read(|model| {
+            let features = Tensor::zeros([1, model.num_features(), 1, 1], device);
+            model.forward_head(features);
+            Ok(model)
+        })?;
+        return Ok(Body::GraphAndHead(graph, model));
+    }
+    let _ = (precision, ranges);
+    Ok(Body::Modules(load_state_dict(architecture, weights)?))
+}
+
+/// The description of a model that is not needed beside it: as a graph is packed, the layers are freed.
+#[cfg(feature = "flex")]
+fn taken(model: Model) -> ModelGraph {
+    model.describe()
 }
 
 #[cfg(test)]
 mod tests {
-    use timburn_models::{ModelOptions, create, state_dict};
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+    use timburn_core::WeightsError;
+    use timburn_models::{Head, ModelOptions, WeightTensor, state_dict};
     use timburn_weights::{Card, ModelSpec};
 
     use super::*;
@@ -343,20 +399,74 @@ mod tests {
         assert!(matches!(predictor.classify_prepared(&[photograph]), Err(Error::Argument { name: "images", .. })));
     }
 
+    fn bundle(architecture: &str, options: ModelOptions, weights: StateDict) -> Bundle {
+        let model = ModelSpec { architecture: architecture.into(), options };
+        let classes = Classes::cifar10();
+        Bundle { model, classes, preprocessing: Preprocessing::cifar10(), card: Card::default(), ranges: None, weights }
+    }
+
+    /// The same tensors, with a count of how often each was read, and a switch that breaks the store.
+    fn watched(weights: StateDict) -> (StateDict, Arc<[AtomicUsize]>, Arc<AtomicBool>) {
+        let counts: Arc<[AtomicUsize]> = weights.tensors.values().map(|_| AtomicUsize::new(0)).collect();
+        let broken = Arc::new(AtomicBool::new(false));
+        let mut dict = StateDict::new("a watched file");
+        for (index, (key, tensor)) in weights.tensors.into_iter().enumerate() {
+            let (counts, broken, shape, dtype) = (Arc::clone(&counts), Arc::clone(&broken), tensor.shape.clone(), tensor.dtype);
+            let read = move || {
+                counts[index].fetch_add(1, Relaxed);
+                if broken.load(Relaxed) { Err("the file became shorter".into()) } else { tensor.bytes() }
+            };
+            dict.tensors.insert(key, WeightTensor::new(shape, dtype, Arc::new(read)));
+        }
+        (dict, counts, broken)
+    }
+
+    #[test]
+    fn parameters_are_read_once_and_again_only_for_who_asks_for_the_model() {
+        let device = timburn_core::open_device("flex").expect("flex");
+        for head in [Head::Linear, Head::Fastai] {
+            let options = ModelOptions { head: head.clone(), ..ModelOptions::classes(10) };
+            let model = create("resnet20", &options, &device).expect("resnet20");
+            let (weights, counts, broken) = watched(state_dict(&model));
+            let read = || counts.iter().map(|count| count.load(Relaxed)).collect::<Vec<_>>();
+            let bundle = bundle("resnet20", options, weights);
+            let predictor = Predictor::new(&bundle, &device).expect("a predictor");
+            // Running statistics are read with the architecture, which the head is of, too.
+            let at_first = read();
+            assert!(at_first.iter().all(|&count| count >= 1), "{head:?}: {at_first:?}");
+            let parameters = bundle.weights.tensors.keys().zip(&at_first).filter(|(key, _)| !key.contains("running_"));
+            assert!(parameters.clone().all(|(_, &count)| count == 1), "{head:?}: {:?}", parameters.collect::<Vec<_>>());
+
+            let gray = Rgb8Image { width: 32, height: 32, pixels: vec![128; 32 * 32 * 3] };
+            let graph = predictor.classify_prepared(std::slice::from_ref(&gray)).expect("an answer");
+            assert_eq!(read(), at_first, "{head:?}: predictions read nothing");
+            let again = state_dict(&predictor.model().expect("a model"));
+            for ((key, left), right) in state_dict(&model).tensors.iter().zip(again.tensors.values()) {
+                assert_eq!(left.bytes(), right.bytes(), "{head:?}: {key}");
+            }
+            let plain = predictor.without_graph().expect("a model");
+            let modules = plain.classify_prepared(&[gray.clone()]).expect("an answer");
+            let close = graph[0].probabilities.iter().zip(&modules[0].probabilities).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(close, "{head:?}: {:?} {:?}", graph[0].probabilities, modules[0].probabilities);
+
+            broken.store(true, Relaxed);
+            let corrupt = |result: Result<()>| match result {
+                Err(Error::Weights(WeightsError::Corrupt { name, reason })) => {
+                    name == "a watched file" && reason.contains("became shorter")
+                }
+                _ => false,
+            };
+            assert!(corrupt(Predictor::new(&bundle, &device).map(|_| ())), "{head:?}: a graph of what was not read");
+            assert!(corrupt(plain.with_precision(Precision::F32).map(|_| ())), "{head:?}: another graph of it");
+        }
+    }
+
     #[test]
     fn a_model_for_gray_pictures_is_refused() {
         let device = timburn_core::open_device("flex").expect("flex");
         let options = ModelOptions { in_channels: 1, ..ModelOptions::default() };
         let weights = state_dict(&create("resnet20", &options, &device).expect("resnet20"));
-        let model = ModelSpec { architecture: "resnet20".into(), options };
-        let bundle = Bundle {
-            model,
-            classes: Classes::cifar10(),
-            preprocessing: Preprocessing::cifar10(),
-            card: Card::default(),
-            ranges: None,
-            weights,
-        };
+        let bundle = bundle("resnet20", options, weights);
         assert!(matches!(Predictor::new(&bundle, &device), Err(Error::Argument { name: "in_channels", .. })));
     }
 }

@@ -120,7 +120,7 @@ fn the_cat_is_what_speaks_for_a_cat() {
     let device = timburn_core::open_device("flex").expect("flex");
     let predictor = Predictor::embedded(&device).expect("embedded");
     let photograph = decode_bytes(timburn_data::sample_photograph(), "sample", &DecodeOptions::default()).expect("decodes");
-    let grad_cam = GradCam::new(predictor.model(), predictor.preprocessing(), None, &device).expect("the last stage");
+    let grad_cam = GradCam::new(&predictor.model().expect("a model"), predictor.preprocessing(), None, &device).expect("the last stage");
     let map = grad_cam.map(&photograph, None).expect("a map");
     let prediction = predictor.classify_bytes(timburn_data::sample_photograph(), "sample").expect("classifies");
     assert_eq!(map.class, prediction.top(1)[0].index);
@@ -130,7 +130,7 @@ fn the_cat_is_what_speaks_for_a_cat() {
     save("grad_cam", &overlay);
     save(
         "grad_cam_blocks.4",
-        &GradCam::new(predictor.model(), predictor.preprocessing(), Some("blocks.4"), &device)
+        &GradCam::new(&predictor.model().expect("a model"), predictor.preprocessing(), Some("blocks.4"), &device)
             .expect("a stage")
             .overlay(&photograph, None)
             .expect("a map"),

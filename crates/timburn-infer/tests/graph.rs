@@ -197,7 +197,7 @@ fn precisions_have_names() {
 fn the_embedded_model_agrees_on_the_photograph() {
     let device = flex();
     let compiled = Predictor::embedded(&device).expect("embedded");
-    let plain = Predictor::embedded(&device).expect("embedded").without_graph();
+    let plain = Predictor::embedded(&device).expect("embedded").without_graph().expect("a model");
     let classify = |predictor: &Predictor| predictor.classify_bytes(timburn_data::sample_photograph(), "sample").expect("a prediction");
     let (found, expected) = (classify(&compiled), classify(&plain));
     let logits = |probabilities: &[f32]| probabilities.iter().map(|p| p.ln()).collect::<Vec<f32>>();

@@ -52,7 +52,7 @@ impl Model {
 }
 
 impl Describe for Model {
-    fn describe(&self) -> ModelGraph<'_> {
+    fn describe(&self) -> ModelGraph {
         each_family!(self, model => model.describe())
     }
 }

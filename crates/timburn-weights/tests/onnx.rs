@@ -14,7 +14,7 @@ use timburn_core::error::ModelError;
 use timburn_core::preprocessing::ChannelOrder;
 use timburn_core::{Classes, Error, Preprocessing, WeightsError, open_device};
 use timburn_models::blocks::{Cosine, Head, HeadLayer, HeadLayers, HeadStep, Mlp, Pool};
-use timburn_models::graph::{Describe, FoldedConv, FoldedLinear, FoldedNorm, Op, layer_names};
+use timburn_models::graph::{Describe, FoldedConv, FoldedLinear, FoldedNorm, Op};
 use timburn_models::{ARCHITECTURES, Model, ModelOptions, StateDict, WeightTensor, create, load_state_dict};
 use timburn_weights::{Bundle, Card, ModelSpec, OnnxOptions, Precision, write_onnx};
 
@@ -210,16 +210,16 @@ fn every_family_is_a_whole_graph_with_its_folded_parameters() {
         assert_eq!(file.input, ("images".into(), 1, vec![-1, 3, 64, 64]), "{name}");
         assert_eq!(file.output, ("logits".into(), 1, vec![-1, 7]), "{name}");
 
-        let (graph, names) = (model.describe(), layer_names(&model));
+        let graph = model.describe();
         let mut convolutions = 0;
         for layer in &graph.layers {
-            let convs = match layer.op {
-                Op::Convolution { conv, norm } => vec![(conv, norm)],
+            let convs = match &layer.op {
+                Op::Convolution { conv, norm } => vec![(conv, norm.as_ref())],
                 Op::SqueezeExcite(layer) => layer.layers().map(|conv| (conv, None)).to_vec(),
                 _ => vec![],
             };
             for (conv, norm) in convs {
-                let (key, folded) = (&names[&conv.weight.id], FoldedConv::new(conv, norm).unwrap());
+                let (key, folded) = (&graph.names[&conv.weight.id], FoldedConv::new(conv, norm).unwrap());
                 let weight = &file.tensors[&format!("{key}.weight")];
                 assert_eq!(weight.dims, folded.shape.map(|extent| extent as i64), "{name}: {key}");
                 assert_eq!(weight.values(), folded.weight, "{name}: {key}");
@@ -288,15 +288,15 @@ fn every_head_is_written_with_its_parameters() {
         assert!(found.ends_with(&ops), "{head:?}: {found:?}");
 
         let model = model("resnet20", &options);
-        let (graph, names) = (model.describe(), layer_names(&model));
+        let graph = model.describe();
         for step in &graph.head.as_ref().expect("a head").steps {
-            let (id, first, second) = match *step {
+            let (id, first, second) = match step {
                 HeadStep::Linear(layer) => (layer.weight.id, "weight", FoldedLinear::new(layer).unwrap().weight),
                 HeadStep::Cosine(layer) => (layer.weight.id, "weight", FoldedLinear::cosine(layer).unwrap().weight),
                 HeadStep::BatchNorm(norm) => (norm.weight.id, "scale", FoldedNorm::new(norm).unwrap().scale),
                 HeadStep::Activation(_) => continue,
             };
-            assert_eq!(file.tensors[&format!("{}.{first}", names[&id])].values(), second, "{head:?}");
+            assert_eq!(file.tensors[&format!("{}.{first}", graph.names[&id])].values(), second, "{head:?}");
         }
     }
 }

@@ -157,8 +157,7 @@ impl Export {
     /// The ranges of a model's activations on pictures, and how many of these could be read.
     #[cfg(feature = "flex")]
     fn ranges(&self, bundle: &Bundle, pictures: &[PathBuf]) -> Result<(ActivationRanges, usize)> {
-        // The calibrator has a graph of its own.
-        let predictor = timburn_infer::Predictor::new(bundle, &open_device("flex")?)?.without_graph();
+        let predictor = timburn_infer::Predictor::new(bundle, &open_device("flex")?)?;
         let bar = if self.quiet || self.json {
             indicatif::ProgressBar::hidden()
         } else {

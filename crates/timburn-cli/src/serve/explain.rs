@@ -96,7 +96,7 @@ fn explain(
 ) -> Result<Explained> {
     let cam = match cams.entry(model.name.clone()) {
         Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(GradCam::new(model.predictor.model(), &model.preprocessing, None, device)?),
+        Entry::Vacant(entry) => entry.insert(GradCam::new(&model.predictor.model()?, &model.preprocessing, None, device)?),
     };
     let images = to_tensor(std::slice::from_ref(picture), &model.preprocessing, &device.clone().without_autodiff())?;
     let map = cam.map_tensor(images, class)?;

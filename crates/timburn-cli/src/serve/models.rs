@@ -9,6 +9,7 @@ use timburn_core::suggest::{did_you_mean, nearest};
 use timburn_core::{Classes, Error, Preprocessing, Result};
 use timburn_data::Rgb8Image;
 use timburn_infer::{Prediction, Predictor};
+use timburn_models::create;
 use timburn_weights::{HubOptions, Progress, resolve};
 
 use super::batcher::{self, Batcher};
@@ -106,7 +107,7 @@ impl Wanted {
         Ok(Served {
             name: self.name.clone(),
             architecture: bundle.model.architecture.clone(),
-            card: card::markdown(&self.name, &bundle, predictor.model()),
+            card: card::markdown(&self.name, &bundle, &create(&bundle.model.architecture, &bundle.model.options, device)?),
             classes: bundle.classes,
             preprocessing: bundle.preprocessing,
             batcher: Batcher::start(limits, classify, ran)?,

@@ -2,7 +2,7 @@
 
 use timburn_core::{Result, WeightsError};
 use timburn_kernels::infer::Map;
-use timburn_models::graph::{Describe, ModelGraph, Op, layer_names};
+use timburn_models::graph::{Describe, ModelGraph, Op};
 use timburn_weights::ActivationRanges;
 
 use super::compile;
@@ -33,9 +33,16 @@ impl Calibrator {
     /// # Errors
     /// As [`Graph::compile`](super::Graph::compile).
     pub fn new(model: &impl Describe) -> Result<Self> {
-        let graph = model.describe();
-        let program = compile::compile(&graph, true)?;
-        let named = names(model, &graph).into_iter().map(|name| name.map(|name| (name, Histogram::new()))).collect();
+        Self::of(model.describe())
+    }
+
+    /// For a described model, which is taken apart as [`Graph::of`](super::Graph::of) does.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of(graph: ModelGraph) -> Result<Self> {
+        let named = names(&graph).into_iter().map(|name| name.map(|name| (name, Histogram::new()))).collect();
+        let program = compile::compile(graph, true)?;
         Ok(Self { program, histograms: named, seen: 0 })
     }
 
@@ -86,16 +93,15 @@ impl Calibrator {
 }
 
 /// The same range for all of a network's activations. No time depends on ranges: for measurements of networks with random weights.
-pub fn even_ranges(model: &impl Describe, range: [f32; 2]) -> ActivationRanges {
-    ActivationRanges(names(model, &model.describe()).into_iter().flatten().map(|name| (name, range)).collect())
+pub fn even_ranges(graph: &ModelGraph, range: [f32; 2]) -> ActivationRanges {
+    ActivationRanges(names(graph).into_iter().flatten().map(|name| (name, range)).collect())
 }
 
 /// What the range of each value is called: of the images, of each layer's output, of the pooled features. None where it is the input's.
-pub(super) fn names(model: &impl Describe, graph: &ModelGraph<'_>) -> Vec<Option<String>> {
-    let names = layer_names(model);
-    let layers = graph.layers.iter().map(|layer| match layer.op {
-        Op::Convolution { conv, .. } => names.get(&conv.weight.id).cloned(),
-        Op::SqueezeExcite(layer) => names.get(&layer.layers()[0].weight.id).cloned(),
+pub(super) fn names(graph: &ModelGraph) -> Vec<Option<String>> {
+    let layers = graph.layers.iter().map(|layer| match &layer.op {
+        Op::Convolution { conv, .. } => graph.names.get(&conv.weight.id).cloned(),
+        Op::SqueezeExcite(layer) => graph.names.get(&layer.layers()[0].weight.id).cloned(),
         Op::MaxPool { .. } | Op::AveragePool { .. } | Op::Subsample { .. } => None,
     });
     [Some(IMAGES.to_owned())].into_iter().chain(layers).chain([Some(POOLED.to_owned())]).collect()

@@ -118,11 +118,13 @@ pub(super) fn convolution(spec: &ConvSpec, output: &Map) -> (String, usize) {
     (format!("convolution {height}x{width} stride {}{groups}", spec.stride), operations)
 }
 
-/// Folds and packs. Each layer's values are dropped once they are packed. Layers are joined, or else each is a step, for `whole` values.
-pub(super) fn compile<T: Element>(graph: &ModelGraph<'_>, whole: bool) -> Result<Program<T>> {
-    let ops: Result<Vec<StepOp<T>>> = graph.layers.par_iter().map(|layer| step_op(&layer.op)).collect();
-    let (steps, features) = fuse(graph, ops?, whole);
-    let head = graph.head.as_ref().and_then(HeadGraph::as_linear).map(FoldedLinear::new).transpose()?.map(|linear| {
+/// Folds and packs. Each layer is dropped once it is packed: a model that nobody else holds goes layer by layer. Layers are joined, or else
+/// each is a step, for `whole` values.
+pub(super) fn compile<T: Element>(graph: ModelGraph, whole: bool) -> Result<Program<T>> {
+    let ModelGraph { layers, features, head, .. } = graph;
+    let packed: Result<Vec<Packed<T>>> = layers.into_par_iter().map(Packed::new).collect();
+    let (steps, features) = fuse(packed?, features, whole);
+    let head = head.as_ref().and_then(HeadGraph::as_linear).map(FoldedLinear::new).transpose()?.map(|linear| {
         let spec = pointwise(linear.inputs, linear.outputs);
         Conv::new(spec, &linear.weight, &linear.bias)
     });
@@ -131,20 +133,37 @@ pub(super) fn compile<T: Element>(graph: &ModelGraph<'_>, whole: bool) -> Result
     Ok(Program { steps, channels, features, head, scratch: Mutex::new(Vec::new()) })
 }
 
+/// A layer of the description, packed.
+struct Packed<T: Element> {
+    input: Value,
+    op: StepOp<T>,
+    residual: Option<Value>,
+    activation: Activation,
+}
+
+impl<T: Element> Packed<T> {
+    fn new(layer: Layer) -> Result<Self> {
+        let Layer { input, op, residual, activation } = layer;
+        Ok(Self { input, op: step_op(&op)?, residual, activation })
+    }
+}
+
 /// The steps, a depthwise convolution joined with the pointwise one before it, and the value that is the features.
-fn fuse<T: Element>(graph: &ModelGraph<'_>, ops: Vec<StepOp<T>>, whole: bool) -> (Vec<Step<T>>, usize) {
-    let readers = |value: usize| {
-        let reads = |layer: &&Layer<'_>| [Some(layer.input), layer.residual].into_iter().flatten().any(|read| read.index() == value);
-        graph.layers.iter().filter(reads).count()
-    };
+fn fuse<T: Element>(layers: Vec<Packed<T>>, features: Value, whole: bool) -> (Vec<Step<T>>, usize) {
+    let mut readers = vec![0usize; layers.len() + 1];
+    for read in layers.iter().flat_map(|layer| [Some(layer.input), layer.residual]).flatten() {
+        if let Some(count) = readers.get_mut(read.index()) {
+            *count += 1;
+        }
+    }
     let mut steps: Vec<Step<T>> = Vec::new();
     // Which value each of the description's is.
     let mut values = vec![0];
-    for (index, (layer, op)) in graph.layers.iter().zip(ops).enumerate() {
+    for (index, layer) in layers.into_iter().enumerate() {
         let value = |read: Value| values.get(read.index()).copied().unwrap_or(0);
         // The value before this layer's is its input, and nobody else's.
-        let alone = layer.input.index() == index && readers(index) == 1 && layer.residual.is_none() && graph.features.index() != index;
-        match (steps.pop(), op) {
+        let alone = layer.input.index() == index && readers[index] == 1 && layer.residual.is_none() && features.index() != index;
+        match (steps.pop(), layer.op) {
             (Some(Step { input, op: StepOp::Conv(expand), residual: None, activation }), StepOp::Conv(conv))
                 if alone && !whole && expands(&expand, &conv) =>
             {
@@ -157,16 +176,16 @@ fn fuse<T: Element>(graph: &ModelGraph<'_>, ops: Vec<StepOp<T>>, whole: bool) ->
         }
         values.push(steps.len());
     }
-    let features = values.get(graph.features.index()).copied().unwrap_or(0);
+    let features = values.get(features.index()).copied().unwrap_or(0);
     (steps, features)
 }
 
-fn step_op<T: Element>(op: &Op<'_>) -> Result<StepOp<T>> {
-    Ok(match *op {
-        Op::Convolution { conv, norm } => StepOp::Conv(packed(&FoldedConv::new(conv, norm)?)),
-        Op::MaxPool { kernel, stride, padding } => StepOp::MaxPool { kernel, stride, padding },
-        Op::AveragePool { kernel, stride } => StepOp::AveragePool { kernel, stride },
-        Op::Subsample { stride, channels } => StepOp::Subsample { stride, channels },
+fn step_op<T: Element>(op: &Op) -> Result<StepOp<T>> {
+    Ok(match op {
+        Op::Convolution { conv, norm } => StepOp::Conv(packed(&FoldedConv::new(conv, norm.as_ref())?)),
+        &Op::MaxPool { kernel, stride, padding } => StepOp::MaxPool { kernel, stride, padding },
+        &Op::AveragePool { kernel, stride } => StepOp::AveragePool { kernel, stride },
+        &Op::Subsample { stride, channels } => StepOp::Subsample { stride, channels },
         Op::SqueezeExcite(layer) => {
             let [reduce, expand] = layer.layers();
             StepOp::SqueezeExcite([packed(&FoldedConv::new(reduce, None)?), packed(&FoldedConv::new(expand, None)?)])

@@ -7,7 +7,7 @@ use timburn_core::{Result, WeightsError};
 use timburn_kernels::Activation;
 use timburn_kernels::infer::int8::{self, Conv, Quantization, Quantizations};
 use timburn_kernels::infer::{self, Border, Buffer, ConvSpec, Map, View, ViewMut};
-use timburn_models::graph::{Describe, FoldedConv, FoldedLinear, HeadGraph, Op, Value};
+use timburn_models::graph::{FoldedConv, FoldedLinear, HeadGraph, ModelGraph, Op, Value};
 use timburn_weights::ActivationRanges;
 
 use super::calibrate::names;
@@ -55,20 +55,19 @@ enum StepOp {
     SqueezeExcite([infer::Conv; 2]),
 }
 
-/// Folds, quantizes and packs.
-pub(super) fn quantize(model: &impl Describe, ranges: &ActivationRanges) -> Result<Quantized> {
-    let graph = model.describe();
-    let quantizations = meanings(&names(model, &graph), &graph.layers.iter().map(|layer| layer.input.index()).collect::<Vec<_>>(), ranges)?;
+/// Folds, quantizes and packs. Each layer is dropped once it is packed.
+pub(super) fn quantize(graph: ModelGraph, ranges: &ActivationRanges) -> Result<Quantized> {
+    let quantizations = meanings(&names(&graph), &graph.layers.iter().map(|layer| layer.input.index()).collect::<Vec<_>>(), ranges)?;
     let of = |value: usize| quantizations.get(value).copied();
-    let steps: Result<Vec<Step>> = graph
-        .layers
-        .par_iter()
+    let ModelGraph { layers, features, head, .. } = graph;
+    let steps: Result<Vec<Step>> = layers
+        .into_par_iter()
         .enumerate()
         .map(|(index, layer)| {
             let (input, residual) = (layer.input.index(), layer.residual.map(Value::index));
-            let op = match layer.op {
+            let op = match &layer.op {
                 Op::Convolution { conv, norm } => {
-                    let folded = FoldedConv::new(conv, norm)?;
+                    let folded = FoldedConv::new(conv, norm.as_ref())?;
                     let Some(read) = of(input) else { return Err(unfit("a layer", "it reads a value that nobody computes")) };
                     let around = Quantizations { input: read, residual: residual.and_then(of), output: of(index + 1) };
                     finite(&folded.weight, &folded.bias)?;
@@ -76,9 +75,9 @@ pub(super) fn quantize(model: &impl Describe, ranges: &ActivationRanges) -> Resu
                     summable(&spec)?;
                     StepOp::Conv(Conv::new(spec, &folded.weight, &folded.bias, around, layer.activation))
                 }
-                Op::MaxPool { kernel, stride, padding } => StepOp::MaxPool { kernel, stride, padding },
-                Op::AveragePool { kernel, stride } => StepOp::AveragePool { kernel, stride },
-                Op::Subsample { stride, channels } => StepOp::Subsample { stride, channels },
+                &Op::MaxPool { kernel, stride, padding } => StepOp::MaxPool { kernel, stride, padding },
+                &Op::AveragePool { kernel, stride } => StepOp::AveragePool { kernel, stride },
+                &Op::Subsample { stride, channels } => StepOp::Subsample { stride, channels },
                 Op::SqueezeExcite(layer) => {
                     let packed = |conv| {
                         let folded = FoldedConv::new(conv, None)?;
@@ -93,7 +92,7 @@ pub(super) fn quantize(model: &impl Describe, ranges: &ActivationRanges) -> Resu
         })
         .collect();
     let steps = steps?;
-    let linear = graph.head.as_ref().and_then(HeadGraph::as_linear).map(FoldedLinear::new).transpose()?;
+    let linear = head.as_ref().and_then(HeadGraph::as_linear).map(FoldedLinear::new).transpose()?;
     let head = linear.zip(quantizations.last()).map(|(linear, &input)| {
         finite(&linear.weight, &linear.bias)?;
         let around = Quantizations { input, residual: None, output: None };
@@ -105,7 +104,7 @@ pub(super) fn quantize(model: &impl Describe, ranges: &ActivationRanges) -> Resu
         StepOp::Conv(conv) => conv.spec().inputs,
         _ => 3,
     });
-    Ok(Quantized { steps, quantizations, channels, features: graph.features.index(), head: head.transpose()?, scratch: Mutex::default() })
+    Ok(Quantized { steps, quantizations, channels, features: features.index(), head: head.transpose()?, scratch: Mutex::default() })
 }
 
 /// What the bytes of each value mean. A value without a name means what its layer's input means.

@@ -92,7 +92,7 @@ impl Graph {
     /// # Errors
     /// [`DeviceError::Failed`](timburn_core::error::DeviceError::Failed) when the parameters cannot be read from their device.
     pub fn compile(model: &impl Describe) -> Result<Self> {
-        Self::of(&model.describe(), GraphOptions::default())
+        Self::of(model.describe(), GraphOptions::default())
     }
 
     /// As [`compile`](Self::compile), in another precision.
@@ -100,14 +100,14 @@ impl Graph {
     /// # Errors
     /// As [`compile`](Self::compile); [`Error::Argument`] for int8, which needs [ranges](Self::quantized).
     pub fn compile_with(model: &impl Describe, options: GraphOptions) -> Result<Self> {
-        Self::of(&model.describe(), options)
+        Self::of(model.describe(), options)
     }
 
-    /// Compiles a description.
+    /// Compiles a description. Each layer is dropped once it is packed: of a model that nobody else holds, as much is freed.
     ///
     /// # Errors
     /// As [`compile_with`](Self::compile_with).
-    pub fn of(graph: &ModelGraph<'_>, options: GraphOptions) -> Result<Self> {
+    pub fn of(graph: ModelGraph, options: GraphOptions) -> Result<Self> {
         let mut precision = options.precision;
         if !precision.is_supported() {
             log::warn!("this processor does not multiply {precision} (AVX512-BF16 is missing{}): computing in f32", named());
@@ -129,13 +129,21 @@ impl Graph {
     /// [`WeightsError::Ranges`](timburn_core::WeightsError::Ranges) when `ranges` are not those of this network's layers, or a weight is not
     /// finite; as [`compile`](Self::compile).
     pub fn quantized(model: &impl Describe, ranges: &ActivationRanges) -> Result<Self> {
+        Self::quantized_of(model.describe(), ranges)
+    }
+
+    /// As [`quantized`](Self::quantized), from a description, as [`of`](Self::of).
+    ///
+    /// # Errors
+    /// As [`quantized`](Self::quantized).
+    pub fn quantized_of(graph: ModelGraph, ranges: &ActivationRanges) -> Result<Self> {
         if !is_accelerated() {
             let reason = named();
             log::warn!(
                 "this processor does not multiply bytes faster than f32 (AVX512-VNNI or AVX-VNNI is missing{reason}): int8 saves memory, not time"
             );
         }
-        Ok(Self { body: Body::Int8(int8::quantize(model, ranges)?) })
+        Ok(Self { body: Body::Int8(int8::quantize(graph, ranges)?) })
     }
 
     /// What the graph computes in.

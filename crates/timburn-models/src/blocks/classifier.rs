@@ -142,16 +142,16 @@ enum Layer {
 }
 
 /// A step of a head as it is evaluated.
-#[derive(Debug, Clone, Copy)]
-pub enum HeadStep<'m> {
+#[derive(Debug, Clone)]
+pub enum HeadStep {
     /// A fully connected layer.
-    Linear(&'m Linear),
+    Linear(Linear),
     /// Batch norm of each feature, with running statistics.
-    BatchNorm(&'m BatchNorm2d),
+    BatchNorm(BatchNorm2d),
     /// An activation.
     Activation(Activation),
     /// Scaled cosines.
-    Cosine(&'m CosineLinear),
+    Cosine(CosineLinear),
 }
 
 /// A ReLU that has a place in a list of modules.
@@ -176,13 +176,13 @@ impl Layer {
     }
 
     /// `None` for what does nothing in evaluation.
-    fn step(&self) -> Option<HeadStep<'_>> {
+    fn step(&self) -> Option<HeadStep> {
         match self {
-            Self::Linear(layer) => Some(HeadStep::Linear(layer)),
-            Self::BatchNorm(norm) => Some(HeadStep::BatchNorm(norm)),
+            Self::Linear(layer) => Some(HeadStep::Linear(layer.clone())),
+            Self::BatchNorm(norm) => Some(HeadStep::BatchNorm(norm.clone())),
             Self::Relu(relu) => Some(HeadStep::Activation(relu.activation)),
             Self::Dropout(_) => None,
-            Self::Cosine(layer) => Some(HeadStep::Cosine(layer)),
+            Self::Cosine(layer) => Some(HeadStep::Cosine(layer.clone())),
         }
     }
 }
@@ -218,7 +218,7 @@ impl Classifier {
     }
 
     /// What [`forward`](Self::forward) does in evaluation, step by step. The pool comes before; [`head`](Self::head) names it.
-    pub fn steps(&self) -> Vec<HeadStep<'_>> {
+    pub fn steps(&self) -> Vec<HeadStep> {
         match &self.__ {
             Layers::Single(layer) => layer.step().into_iter().collect(),
             Layers::Stack(layers) => layers.iter().filter_map(Layer::step).collect(),

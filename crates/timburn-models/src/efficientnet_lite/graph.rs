@@ -5,8 +5,8 @@ use crate::blocks::Activation;
 use crate::graph::{Describe, HeadGraph, ModelGraph, Value};
 
 impl Describe for EfficientNetLite {
-    fn describe(&self) -> ModelGraph<'_> {
-        let (mut graph, relu6) = (ModelGraph::new(), Activation::Relu6);
+    fn describe(&self) -> ModelGraph {
+        let (mut graph, relu6) = (ModelGraph::of(self), Activation::Relu6);
         let mut value = graph.conv(Value::IMAGES, &self.conv_stem, &self.bn1, relu6);
         for block in self.blocks.iter().flatten() {
             value = match block {

@@ -1,13 +1,17 @@
 //! What a model computes, layer by layer: for inference graphs, exporters and whatever else wants to rewrite a network.
 //!
-//! Each family [describes](Describe) itself beside its `forward`, in terms of the same layers. The description borrows the parameters and
-//! means the model as it is evaluated: batch norm with its running statistics, neither dropout nor stochastic depth.
+//! Each family [describes](Describe) itself beside its `forward`, in terms of the same layers. The description
+//! means the model as it is evaluated: batch norm with its running statistics, neither dropout nor stochastic depth. It shares the parameters
+//! with the model, and outlives it: who drops the model first gives each layer's memory back with the layer.
 
 mod fold;
 mod names;
 
 pub use fold::{FoldedConv, FoldedLinear, FoldedNorm};
-pub use names::layer_names;
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ParamId};
 
 use crate::blocks::{Activation, BatchNorm2d, Classifier, Conv2d, HeadStep, Linear, Pool, SqueezeExcite};
 use crate::image_model::ImageModel;
@@ -15,7 +19,7 @@ use crate::image_model::ImageModel;
 /// A model that can say what it computes.
 pub trait Describe: ImageModel {
     /// The body's layers in order of computation, and the head.
-    fn describe(&self) -> ModelGraph<'_>;
+    fn describe(&self) -> ModelGraph;
 }
 
 /// An activation in a [`ModelGraph`]: the images or a layer's output.
@@ -33,12 +37,12 @@ impl Value {
 }
 
 /// One layer: `activation(op(input) + residual)`.
-#[derive(Debug, Clone, Copy)]
-pub struct Layer<'m> {
+#[derive(Debug, Clone)]
+pub struct Layer {
     /// What it reads.
     pub input: Value,
     /// What it does.
-    pub op: Op<'m>,
+    pub op: Op,
     /// What is added to that: an activation of the same shape.
     pub residual: Option<Value>,
     /// What follows.
@@ -46,14 +50,14 @@ pub struct Layer<'m> {
 }
 
 /// What a layer does to its input `[n, c, h, w]`.
-#[derive(Debug, Clone, Copy)]
-pub enum Op<'m> {
+#[derive(Debug, Clone)]
+pub enum Op {
     /// A convolution, then batch norm with running statistics. [`FoldedConv::new`] makes one convolution of the two.
     Convolution {
         /// The convolution.
-        conv: &'m Conv2d,
+        conv: Conv2d,
         /// The norm after it.
-        norm: Option<&'m BatchNorm2d>,
+        norm: Option<BatchNorm2d>,
     },
     /// Maximum over windows, clipped to the picture; output size `floor((size + 2 padding - kernel) / stride) + 1`.
     MaxPool {
@@ -79,37 +83,40 @@ pub enum Op<'m> {
         channels: usize,
     },
     /// Channels scaled by gates computed from their means.
-    SqueezeExcite(&'m SqueezeExcite),
+    SqueezeExcite(SqueezeExcite),
 }
 
 /// A model's layers.
 #[derive(Debug, Clone)]
-pub struct ModelGraph<'m> {
+pub struct ModelGraph {
     /// The body. A layer reads images and outputs of layers before it.
-    pub layers: Vec<Layer<'m>>,
+    pub layers: Vec<Layer>,
     /// The last stage's output: what [`ImageModel::forward_features`] returns.
     pub features: Value,
     /// What [`ImageModel::forward_head`] does with the features; `None` for a body alone.
-    pub head: Option<HeadGraph<'m>>,
+    pub head: Option<HeadGraph>,
+    /// The name of each layer by the ids of its parameters: their key without its last part (`layer1.0.conv1`), empty for a module that is
+    /// the layer itself.
+    pub names: HashMap<ParamId, String>,
 }
 
 /// A head: a pool, then steps in order, down to the logits.
 #[derive(Debug, Clone)]
-pub struct HeadGraph<'m> {
+pub struct HeadGraph {
     /// From `[n, c, h, w]` to `[n, f]`.
     pub pool: Pool,
     /// From `[n, f]` to `[n, classes]`.
-    pub steps: Vec<HeadStep<'m>>,
+    pub steps: Vec<HeadStep>,
 }
 
-impl<'m> HeadGraph<'m> {
+impl HeadGraph {
     /// What a classifier computes.
-    pub fn of(classifier: &'m Classifier) -> Self {
+    pub fn of(classifier: &Classifier) -> Self {
         Self { pool: classifier.head().pool, steps: classifier.steps() }
     }
 
     /// The layer, where the head is an average pool and one fully connected layer.
-    pub fn as_linear(&self) -> Option<&'m Linear> {
+    pub fn as_linear(&self) -> Option<&Linear> {
         match (self.pool, self.steps.as_slice()) {
             (Pool::Average, [HeadStep::Linear(layer)]) => Some(layer),
             _ => None,
@@ -117,44 +124,32 @@ impl<'m> HeadGraph<'m> {
     }
 }
 
-impl<'m> ModelGraph<'m> {
-    /// A graph without layers: its features are the images.
-    pub fn new() -> Self {
-        Self { layers: Vec::new(), features: Value::IMAGES, head: None }
+impl ModelGraph {
+    /// A graph of `model` that has no layers yet: its features are the images.
+    pub fn of<M: Module>(model: &M) -> Self {
+        Self { layers: Vec::new(), features: Value::IMAGES, head: None, names: names::layer_names(model) }
     }
 
     /// Appends a layer and returns its output, which becomes the features.
-    pub fn push(&mut self, layer: Layer<'m>) -> Value {
+    pub fn push(&mut self, layer: Layer) -> Value {
         self.layers.push(layer);
         self.features = Value(self.layers.len());
         self.features
     }
 
     /// Appends convolution, norm and activation.
-    pub fn conv(&mut self, input: Value, conv: &'m Conv2d, norm: &'m BatchNorm2d, activation: Activation) -> Value {
+    pub fn conv(&mut self, input: Value, conv: &Conv2d, norm: &BatchNorm2d, activation: Activation) -> Value {
         self.conv_add(input, conv, norm, None, activation)
     }
 
     /// Appends convolution, norm, addition and activation.
-    pub fn conv_add(
-        &mut self,
-        input: Value,
-        conv: &'m Conv2d,
-        norm: &'m BatchNorm2d,
-        residual: Option<Value>,
-        activation: Activation,
-    ) -> Value {
-        self.push(Layer { input, op: Op::Convolution { conv, norm: Some(norm) }, residual, activation })
+    pub fn conv_add(&mut self, input: Value, conv: &Conv2d, norm: &BatchNorm2d, residual: Option<Value>, activation: Activation) -> Value {
+        let op = Op::Convolution { conv: conv.clone(), norm: Some(norm.clone()) };
+        self.push(Layer { input, op, residual, activation })
     }
 
     /// Appends something that nothing follows.
-    pub fn op(&mut self, input: Value, op: Op<'m>) -> Value {
+    pub fn op(&mut self, input: Value, op: Op) -> Value {
         self.push(Layer { input, op, residual: None, activation: Activation::Identity })
-    }
-}
-
-impl Default for ModelGraph<'_> {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -5,9 +5,8 @@ use burn::tensor::Tensor;
 
 use crate::state_dict::KeyPath;
 
-/// The name of each layer by the ids of its parameters: their key without its last part (`layer1.0.conv1`), empty for a module that is the
-/// layer itself. For who has a layer of a [`ModelGraph`](super::ModelGraph) and wants to call it something.
-pub fn layer_names<M: Module>(model: &M) -> HashMap<ParamId, String> {
+/// What [`ModelGraph::names`](super::ModelGraph::names) holds.
+pub(super) fn layer_names<M: Module>(model: &M) -> HashMap<ParamId, String> {
     #[derive(Default)]
     struct Collect {
         path: KeyPath,

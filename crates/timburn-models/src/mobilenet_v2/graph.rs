@@ -5,8 +5,8 @@ use crate::blocks::Activation;
 use crate::graph::{Describe, HeadGraph, ModelGraph, Value};
 
 impl Describe for MobileNetV2 {
-    fn describe(&self) -> ModelGraph<'_> {
-        let (mut graph, relu6) = (ModelGraph::new(), Activation::Relu6);
+    fn describe(&self) -> ModelGraph {
+        let (mut graph, relu6) = (ModelGraph::of(self), Activation::Relu6);
         let mut value = Value::IMAGES;
         for feature in &self.features {
             value = match feature {

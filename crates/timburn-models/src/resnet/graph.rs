@@ -5,8 +5,8 @@ use crate::blocks::Activation;
 use crate::graph::{Describe, HeadGraph, ModelGraph, Op, Value};
 
 impl Describe for ResNet {
-    fn describe(&self) -> ModelGraph<'_> {
-        let (mut graph, relu) = (ModelGraph::new(), Activation::Relu);
+    fn describe(&self) -> ModelGraph {
+        let (mut graph, relu) = (ModelGraph::of(self), Activation::Relu);
         let mut value = match &self.conv1 {
             StemConvolution::Single(conv) => graph.conv(Value::IMAGES, conv, &self.bn1, relu),
             StemConvolution::Deep(stem) => {

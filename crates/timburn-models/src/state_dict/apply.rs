@@ -15,6 +15,20 @@ use super::{KeyPath, ParameterInfo, StateDict, parameters};
 /// # Errors
 /// [`WeightsError::Mismatch`] with all missing, unexpected and mis-shaped keys; [`WeightsError::Corrupt`] when a tensor cannot be read.
 pub fn load_state_dict<M: Module>(model: &M, dict: &StateDict) -> Result<M> {
+    check(model, dict)?;
+    let mut load = Load { path: KeyPath::default(), dict, failure: None };
+    let loaded = model.clone().map(&mut load);
+    match load.failure {
+        Some(reason) => Err(Error::Weights(WeightsError::Corrupt { name: dict.name.clone(), reason })),
+        None => Ok(loaded),
+    }
+}
+
+/// Whether `dict` has all of the model's tensors and no others, without reading any.
+///
+/// # Errors
+/// [`WeightsError::Mismatch`].
+pub(super) fn check<M: Module>(model: &M, dict: &StateDict) -> Result<()> {
     let mismatch = compare(&parameters(model), dict);
     if !mismatch.is_empty() {
         return Err(WeightsError::Mismatch(Box::new(mismatch)).into());
@@ -22,12 +36,7 @@ pub fn load_state_dict<M: Module>(model: &M, dict: &StateDict) -> Result<M> {
     for dtype in dict.cast_from() {
         log::info!("{}: {dtype:?} weights are cast to the model's type", dict.name);
     }
-    let mut load = Load { path: KeyPath::default(), dict, failure: None };
-    let loaded = model.clone().map(&mut load);
-    match load.failure {
-        Some(reason) => Err(Error::Weights(WeightsError::Corrupt { name: dict.name.clone(), reason })),
-        None => Ok(loaded),
-    }
+    Ok(())
 }
 
 fn compare(expected: &[ParameterInfo], dict: &StateDict) -> KeyMismatch {

@@ -4,11 +4,13 @@ mod adapt;
 mod apply;
 mod export;
 mod keys;
+mod stored;
 
 pub use adapt::{adapt_input_channels, input_key};
 pub use apply::load_state_dict;
 pub use export::{ParameterInfo, parameters, state_dict, trainable_parameters};
 pub use keys::KeyPath;
+pub use stored::StoredModel;
 
 use std::collections::BTreeMap;
 use std::fmt;

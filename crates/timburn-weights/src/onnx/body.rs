@@ -20,9 +20,9 @@ pub(super) struct Map {
 }
 
 /// Channels of the images that a body reads.
-pub(super) fn channels(graph: &ModelGraph<'_>) -> usize {
-    let reads = |layer: &&Layer<'_>| layer.input == Value::IMAGES;
-    let conv = graph.layers.iter().filter(reads).find_map(|layer| match layer.op {
+pub(super) fn channels(graph: &ModelGraph) -> usize {
+    let reads = |layer: &&Layer| layer.input == Value::IMAGES;
+    let conv = graph.layers.iter().filter(reads).find_map(|layer| match &layer.op {
         Op::Convolution { conv, .. } => Some(conv),
         _ => None,
     });
@@ -30,21 +30,21 @@ pub(super) fn channels(graph: &ModelGraph<'_>) -> usize {
 }
 
 /// Appends the body's nodes, and returns the features.
-pub(super) fn body(nodes: &mut Nodes, graph: &ModelGraph<'_>, names: &HashMap<ParamId, String>, images: Map) -> Result<Map> {
+pub(super) fn body(nodes: &mut Nodes, graph: &ModelGraph, images: Map) -> Result<Map> {
     let mut maps = vec![images];
     // Values of which several layers read every n-th pixel: those pixels, found once.
     let mut pixels: HashMap<(Value, usize), Map> = HashMap::new();
     for (index, layer) in graph.layers.iter().enumerate() {
         let input = value(&maps, layer.input)?;
-        let mut body = Body { nodes, names, index: index + 1 };
-        let mut map = match (strided(layer), layer.op) {
+        let mut body = Body { nodes, names: &graph.names, index: index + 1 };
+        let mut map = match (strided(layer), &layer.op) {
             (Some(stride), Op::Convolution { conv, norm }) if readers(graph, layer.input, stride) > 1 => {
                 let input = match pixels.entry((layer.input, stride)) {
                     Entry::Occupied(found) => found.into_mut(),
                     Entry::Vacant(place) => place.insert(body.every(stride, input)?),
                 };
                 let name = body.name(conv);
-                body.conv(&name, FoldedConv { stride: 1, ..FoldedConv::new(conv, norm)? }, input)?
+                body.conv(&name, FoldedConv { stride: 1, ..FoldedConv::new(conv, norm.as_ref())? }, input)?
             }
             _ => body.op(&layer.op, input)?,
         };
@@ -58,8 +58,8 @@ pub(super) fn body(nodes: &mut Nodes, graph: &ModelGraph<'_>, names: &HashMap<Pa
 }
 
 /// The stride, above 1, of a pointwise convolution: it reads every so many-th pixel and no other.
-fn strided(layer: &Layer<'_>) -> Option<usize> {
-    match layer.op {
+fn strided(layer: &Layer) -> Option<usize> {
+    match &layer.op {
         Op::Convolution { conv, .. } if conv.weight.lazy_shape()[2] == 1 && conv.stride > 1 => {
             matches!(conv.padding, Padding::Symmetric(0) | Padding::Same).then_some(conv.stride)
         }
@@ -68,7 +68,7 @@ fn strided(layer: &Layer<'_>) -> Option<usize> {
 }
 
 /// Pointwise convolutions of this stride that read a value.
-fn readers(graph: &ModelGraph<'_>, value: Value, stride: usize) -> usize {
+fn readers(graph: &ModelGraph, value: Value, stride: usize) -> usize {
     graph.layers.iter().filter(|layer| layer.input == value && strided(layer) == Some(stride)).count()
 }
 
@@ -87,21 +87,21 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
-    fn op(mut self, op: &Op<'_>, input: &Map) -> Result<Map> {
+    fn op(mut self, op: &Op, input: &Map) -> Result<Map> {
         let [height, width] = input.size;
-        match *op {
+        match op {
             Op::Convolution { conv, norm } => {
                 let name = self.name(conv);
-                self.conv(&name, FoldedConv::new(conv, norm)?, input)
+                self.conv(&name, FoldedConv::new(conv, norm.as_ref())?, input)
             }
-            Op::MaxPool { kernel, stride, padding } => {
+            &Op::MaxPool { kernel, stride, padding } => {
                 let zeros = [(padding, padding); 2];
                 let size = [window(height, kernel, stride, zeros[0])?, window(width, kernel, stride, zeros[1])?];
                 let attributes = windows(kernel, stride, zeros);
                 let value = self.nodes.node("MaxPool", &format!("max_pool.{}", self.index), &[&input.value], attributes);
                 Ok(Map { value, size, ..*input })
             }
-            Op::AveragePool { kernel, stride } => {
+            &Op::AveragePool { kernel, stride } => {
                 // Windows that stick out at the end average what is there: zeros that are not counted, which runtimes agree on better than
                 // on rounding up.
                 let size = input.size.map(|size| size.saturating_sub(kernel).div_ceil(stride) + 1);
@@ -111,7 +111,7 @@ impl Body<'_> {
                 let value = self.nodes.node("AveragePool", &format!("average_pool.{}", self.index), &[&input.value], attributes);
                 Ok(Map { value, size, ..*input })
             }
-            Op::Subsample { stride, channels } => Ok(self.subsample(stride, channels, input)),
+            &Op::Subsample { stride, channels } => Ok(self.subsample(stride, channels, input)),
             Op::SqueezeExcite(layer) => self.squeeze_excite(layer, input),
         }
     }

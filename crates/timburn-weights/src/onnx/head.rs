@@ -19,14 +19,14 @@ pub(super) struct Row {
 }
 
 /// Appends the head's nodes, and returns the logits.
-pub(super) fn head(nodes: &mut Nodes, head: &HeadGraph<'_>, names: &HashMap<ParamId, String>, features: &Map) -> Result<Row> {
+pub(super) fn head(nodes: &mut Nodes, head: &HeadGraph, names: &HashMap<ParamId, String>, features: &Map) -> Result<Row> {
     let mut row = Row { value: pool(nodes, head.pool, features), features: head.pool.features(features.channels) };
     for (index, step) in head.steps.iter().enumerate() {
         let name = |id: ParamId| match names.get(&id) {
             Some(name) if !name.is_empty() => name.clone(),
             _ => format!("head.{index}"),
         };
-        match *step {
+        match step {
             HeadStep::Linear(linear) => row = gemm(nodes, &name(linear.weight.id), FoldedLinear::new(linear)?, row)?,
             HeadStep::Cosine(layer) => {
                 let name = name(layer.weight.id);
@@ -40,7 +40,7 @@ pub(super) fn head(nodes: &mut Nodes, head: &HeadGraph<'_>, names: &HashMap<Para
                 let scaled = nodes.node("Mul", &format!("{name}/scaled"), &[&row.value, &scale], vec![]);
                 row.value = nodes.node("Add", &name, &[&scaled, &shift], vec![]);
             }
-            HeadStep::Activation(activation) => row.value = nodes.activation(row.value, activation),
+            HeadStep::Activation(activation) => row.value = nodes.activation(row.value, *activation),
         }
     }
     Ok(row)

@@ -24,7 +24,7 @@ use timburn_core::disk::{self, System};
 use timburn_core::error::ModelError;
 use timburn_core::preprocessing::ChannelOrder;
 use timburn_core::{Error, Preprocessing, Result};
-use timburn_models::graph::{Describe, layer_names};
+use timburn_models::graph::Describe;
 use timburn_models::outputs_fit;
 
 use self::body::Map;
@@ -110,13 +110,12 @@ pub fn write_onnx<M: Describe>(model: &M, about: &Bundle, path: impl AsRef<Path>
     let Some(head) = &graph.head else {
         return Err(argument("model", "a body", "a model with a head"));
     };
-    let names = layer_names(model);
     let channels = body::channels(&graph);
     let output_name = if options.softmax { "probabilities" } else { "logits" };
     let mut nodes = Nodes::new(options.precision == Precision::F16, &["images", output_name]);
     let (input, value) = input(&mut nodes, &about.preprocessing, channels, size, options)?;
-    let features = body::body(&mut nodes, &graph, &names, Map { value, channels, size })?;
-    let mut row = head::head(&mut nodes, head, &names, &features)?;
+    let features = body::body(&mut nodes, &graph, Map { value, channels, size })?;
+    let mut row = head::head(&mut nodes, head, &graph.names, &features)?;
     if !outputs_fit(row.features, about.classes.len()) {
         return Err(ModelError::ClassCount { model: row.features, classes: about.classes.len() }.into());
     }

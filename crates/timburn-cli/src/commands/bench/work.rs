@@ -7,6 +7,8 @@ use timburn_core::error::DeviceError;
 use timburn_core::{Error, Result, seed};
 #[cfg(feature = "flex")]
 use timburn_infer::Graph;
+#[cfg(feature = "flex")]
+use timburn_models::graph::{Describe, ModelGraph};
 use timburn_models::{ImageModel, Model, ModelOptions, autocast, create};
 use timburn_train::optimizer::{OptimizerConfig, Sgd};
 use timburn_train::recipe::OptimizerSection;
@@ -58,10 +60,16 @@ impl Work {
         if cell.precision != Precision::Int8 {
             cell.precision.of_modules()?.check(device)?;
         }
+        // Its parameters are drawn when they are read.
         let model = create(cell.model, &options, device)?;
         #[cfg(feature = "flex")]
-        if let Some(graph) = graph(cell, &model, device)? {
-            return Ok(Self::Graph { graph, images: values, shape });
+        if let Some(precision) = graph_precision(cell, device) {
+            let description = model.describe();
+            // A head with layers of its own is the modules' to run.
+            if description.head.as_ref().is_some_and(|head| head.as_linear().is_some()) {
+                drop(model);
+                return Ok(Self::Graph { graph: graph(description, precision)?, images: values, shape });
+            }
         }
         Ok(Self::Modules { model, images: tensor(values, device), dtype: cell.precision.of_modules()?.dtype() })
     }
@@ -141,24 +149,24 @@ impl Work {
     }
 }
 
-/// The inference graph, where it computes in the cell's precision on this device.
+/// What the inference graph computes in, where there is one for the cell on this device.
 #[cfg(feature = "flex")]
-fn graph(cell: &Cell, model: &Model, device: &Device) -> Result<Option<Graph>> {
+fn graph_precision(cell: &Cell, device: &Device) -> Option<timburn_infer::Precision> {
     let precision = match cell.precision {
         Precision::F32 => timburn_infer::Precision::F32,
         // A processor without the instructions would compute in f32, which is not what was asked for.
         Precision::Bf16 if timburn_infer::Precision::Bf16.is_supported() => timburn_infer::Precision::Bf16,
         Precision::Int8 => timburn_infer::Precision::Int8,
-        _ => return Ok(None),
+        _ => return None,
     };
-    if cell.modules || *device != Device::flex() {
-        return Ok(None);
+    (!cell.modules && *device == Device::flex()).then_some(precision)
+}
+
+#[cfg(feature = "flex")]
+fn graph(model: ModelGraph, precision: timburn_infer::Precision) -> Result<Graph> {
+    if precision == timburn_infer::Precision::Int8 {
+        let ranges = timburn_infer::even_ranges(&model, [-4.0, 4.0]);
+        return Graph::quantized_of(model, &ranges);
     }
-    let graph = if precision == timburn_infer::Precision::Int8 {
-        Graph::quantized(model, &timburn_infer::even_ranges(model, [-4.0, 4.0]))?
-    } else {
-        Graph::compile_with(model, timburn_infer::GraphOptions { precision })?
-    };
-    // A head with layers of its own is the modules' to run.
-    Ok(Some(graph).filter(Graph::has_head))
+    Graph::of(model, timburn_infer::GraphOptions { precision })
 }

@@ -6,7 +6,7 @@ use crate::graph::{Layer, ModelGraph, Op, Value};
 
 impl Block {
     /// Appends the block's layers.
-    pub(in crate::resnet) fn describe<'m>(&'m self, graph: &mut ModelGraph<'m>, input: Value) -> Value {
+    pub(in crate::resnet) fn describe(&self, graph: &mut ModelGraph, input: Value) -> Value {
         let relu = Activation::Relu;
         let (last_conv, last_norm) = match (&self.conv3, &self.bn3) {
             (Some(conv), Some(norm)) => (conv, norm),
@@ -31,7 +31,7 @@ impl Block {
         match &self.se {
             Some(se) => {
                 branch = graph.conv(branch, last_conv, last_norm, Activation::Identity);
-                graph.push(Layer { input: branch, op: Op::SqueezeExcite(se), residual: Some(shortcut), activation: relu })
+                graph.push(Layer { input: branch, op: Op::SqueezeExcite(se.clone()), residual: Some(shortcut), activation: relu })
             }
             None => graph.conv_add(branch, last_conv, last_norm, Some(shortcut), relu),
         }
