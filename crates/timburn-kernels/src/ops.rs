@@ -2,7 +2,7 @@
 use burn::tensor::Device;
 use burn::tensor::module;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, s};
 
 use crate::Activation;
 
@@ -90,6 +90,25 @@ pub fn max_pool_3x3_s2(input: Tensor<4>) -> Tensor<4> {
         return crate::flex::max_pool_3x3_s2(input);
     }
     module::max_pool2d(input, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]))
+}
+
+/// Every `stride`-th pixel in both directions, in `channels` channels, those that are missing zero, half of them before (rounded down), half
+/// after: `[n, c, h, w]` → `[n, channels, ⌈h / stride⌉, ⌈w / stride⌉]`. The shortcut without parameters of He et al. (2015), option A.
+///
+/// # Panics
+/// For a stride of 0, or fewer channels than the input's.
+pub fn subsample(input: Tensor<4>, stride: usize, channels: usize) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if activations(&input) && !input.dims().contains(&0) && stride > 0 && channels >= input.dims()[1] {
+        return crate::flex::subsample(input, stride, channels);
+    }
+    let step = stride as isize;
+    let kept = input.slice(s![.., .., ..;step, ..;step]);
+    let [n, c, h, w] = kept.dims();
+    let zeros = |count| Tensor::zeros([n, count, h, w], (&kept.device(), kept.dtype()));
+    let before = (channels - c) / 2;
+    let (before, after) = (zeros(before), zeros(channels - c - before));
+    Tensor::cat(vec![before, kept, after], 1)
 }
 
 fn finish(output: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {

@@ -37,6 +37,13 @@ pub enum Work {
         /// Whether it is the gradient.
         backward: bool,
     },
+    /// A shortcut's selection of pixels.
+    Subsample {
+        /// Whether it is the gradient.
+        backward: bool,
+    },
+    /// The sum of two gradients of a tensor that two operations read: a shortcut.
+    Sum,
     /// An optimizer's step, or an average of weights.
     Update,
 }
@@ -59,7 +66,8 @@ impl Work {
     pub fn is_backward(&self) -> bool {
         match self {
             Self::Convolution { pass, .. } => *pass != ConvPass::Forward,
-            Self::Norm { backward } | Self::MaxPool { backward } => *backward,
+            Self::Norm { backward } | Self::MaxPool { backward } | Self::Subsample { backward } => *backward,
+            Self::Sum => true,
             Self::Update => false,
         }
     }

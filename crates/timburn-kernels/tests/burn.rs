@@ -4,11 +4,13 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use burn::tensor::module;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, s};
 use common::{host, random};
-use timburn_kernels::{Activation, BatchNorm, batch_norm, batch_norm_train, conv2d, max_pool_3x3_s2};
+use timburn_kernels::{Activation, BatchNorm, batch_norm, batch_norm_train, conv2d, max_pool_3x3_s2, subsample};
 
 fn device() -> Device {
     Device::flex().autodiff()
@@ -328,4 +330,98 @@ fn max_pool_agrees_with_burns() {
         });
         assert_eq!(found, expected, "{size:?}");
     }
+}
+
+#[test]
+fn subsampling_is_a_slice_between_zeros() {
+    let device = device();
+    for (size, stride, channels) in
+        [([2, 3, 9, 12], 2, 8), ([1, 2, 1, 1], 2, 2), ([3, 16, 32, 32], 2, 32), ([2, 4, 7, 5], 3, 5), ([1, 1, 2, 3], 1, 4)]
+    {
+        let values = rounded(random(size, &device));
+        let slope = rounded(random([size[0], channels, size[2].div_ceil(stride), size[3].div_ceil(stride)], &device));
+        let run = |kernel: bool, low: bool| {
+            let x = values.clone().detach().require_grad();
+            let input = if low { x.clone().cast(DType::BF16) } else { x.clone() };
+            let y = if kernel {
+                subsample(input, stride, channels)
+            } else {
+                let step = stride as isize;
+                let kept = input.slice(s![.., .., ..;step, ..;step]);
+                let [n, c, h, w] = kept.dims();
+                let zeros = |count| Tensor::<4>::zeros([n, count, h, w], &device).cast(kept.dtype());
+                Tensor::cat(vec![zeros((channels - c) / 2), kept.clone(), zeros(channels - c - (channels - c) / 2)], 1)
+            };
+            let gradients = (y.clone().cast(DType::F32) * slope.clone()).sum().backward();
+            [host(y), host(x.grad(&gradients).unwrap())]
+        };
+        let expected = run(false, false);
+        assert_eq!(run(true, false), expected, "{size:?}, stride {stride}");
+        // Nothing is computed, so that nothing is rounded.
+        assert_eq!(run(true, true), expected, "{size:?}, stride {stride}, bf16");
+    }
+}
+
+/// Gradients where tensors are read several times: of the leaf `x`, and through a product that is none.
+fn shared_reads(tensors: &[Tensor<4>; 4], kernels: bool, low: bool) -> [Vec<f32>; 3] {
+    let [x, first, second] = [0, 1, 2].map(|index| tensors[index].clone().detach().require_grad());
+    let device = x.device();
+    let conv = |x: Tensor<4>, weight: Tensor<4>| {
+        let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+        if kernels { conv2d(x, weight, None, options) } else { module::conv2d(x, weight, None, options) }
+    };
+    let join = |x: Tensor<4>, residual: Tensor<4>| {
+        let (weight, bias) = (Tensor::ones([6], &device), Tensor::zeros([6], &device));
+        let (mean, variance) = (Tensor::zeros([6], &device), Tensor::ones([6], &device));
+        if kernels {
+            let norm = BatchNorm { weight, bias, epsilon: 1e-5, residual: Some(residual), activation: Activation::Identity };
+            batch_norm(x, norm, mean, variance)
+        } else {
+            module::batch_norm(x, weight, bias, mean, variance, 1e-5) + residual
+        }
+    };
+    let input = if low { x.clone().cast(DType::BF16) } else { x.clone() };
+    // A leaf (in f32) that two convolutions and a shortcut read.
+    let leaf = join(conv(input.clone(), first.clone()) + conv(input.clone(), second.clone()), input);
+    // A tensor that is none, and that a shortcut, two convolutions, and an operation of Burn's read.
+    let inner = leaf * 0.5;
+    let both = conv(inner.clone(), first.clone()) + conv(inner.clone(), second.clone()) + inner.clone() * 0.25;
+    let y = join(both, inner);
+    let gradients = (y.cast(DType::F32) * tensors[3].clone()).sum().backward();
+    [x.grad(&gradients), first.grad(&gradients), second.grad(&gradients)].map(|gradient| host(gradient.unwrap()))
+}
+
+#[test]
+fn gradients_of_tensors_that_many_read_are_added() {
+    let device = device();
+    let tensors = [
+        random([3, 6, 9, 7], &device),
+        random([6, 6, 3, 3], &device) * 0.2,
+        random([6, 6, 3, 3], &device) * 0.2,
+        random([3, 6, 9, 7], &device),
+    ]
+    .map(rounded)
+    .map(Tensor::detach);
+    let expected = shared_reads(&tensors, false, false);
+    for (low, tolerance) in [(false, 1e-5), (true, 2e-2)] {
+        for (what, (found, expected)) in ["x", "first", "second"].iter().zip(shared_reads(&tensors, true, low).iter().zip(&expected)) {
+            assert_close(&format!("{what}, bf16 {low}"), found, expected, tolerance);
+        }
+    }
+}
+
+/// What the sums of gradients rely on: a tensor that is no leaf belongs to one backward pass.
+#[test]
+fn burn_refuses_a_second_backward_pass_through_a_tensor() {
+    let device = device();
+    let weight = (random([6, 6, 3, 3], &device) * 0.2).detach().require_grad();
+    let x = random([1, 6, 5, 5], &device).detach().require_grad();
+    let trunk = x.clone() * 2.0;
+    let options = || ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    let (left, right) = (conv2d(trunk.clone(), weight.clone(), None, options()), conv2d(trunk, weight, None, options()));
+    assert!(x.grad(&left.sum().backward()).is_some());
+    assert!(catch_unwind(AssertUnwindSafe(|| right.sum().backward())).is_err(), "else notes of the first pass would be read in the second");
+    // Other passes go on.
+    let y = conv2d(x.clone() * 1.0, random([2, 6, 3, 3], &device), None, options());
+    assert!(x.grad(&y.sum().backward()).is_some());
 }

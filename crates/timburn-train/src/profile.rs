@@ -75,6 +75,7 @@ fn parts(events: &[Event], [begin, between, end]: [Instant; 3]) -> Vec<PartTime>
 /// Places of the classes in a table: convolutions come first, by layer and pass.
 const NORM: usize = 100;
 const POOL: usize = 110;
+const SUM: usize = 115;
 const HEAD: usize = 120;
 const OTHER: usize = 130;
 const UPDATE: usize = 140;
@@ -107,6 +108,8 @@ fn class(work: &Work) -> (usize, String) {
         }
         Work::Norm { backward } => (NORM + usize::from(backward), format!("batch norm, {}", direction(backward))),
         Work::MaxPool { backward } => (POOL + usize::from(backward), format!("maximum pool, {}", direction(backward))),
+        Work::Subsample { backward } => (SUM - 2 + usize::from(backward), format!("shortcut, {}", direction(backward))),
+        Work::Sum => (SUM, "gradients of shortcuts, added".to_owned()),
         Work::Update => (UPDATE, "update".to_owned()),
     }
 }

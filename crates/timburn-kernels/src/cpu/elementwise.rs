@@ -1,4 +1,4 @@
-//! Updates of parameters: one pass over values that are far larger than the caches, by all threads, in place.
+//! Updates of parameters, and sums of gradients: one pass over values that are far larger than the caches, by all threads, in place.
 //!
 //! The arithmetic is written value by value and left to the compiler, which may not fuse a multiplication with an addition: every
 //! result has the bits of the composition of single operations.
@@ -6,11 +6,45 @@
 use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::element::Element;
+use super::tile::lanes;
 use crate::level::AutoArch;
 use crate::{AdamStep, SgdStep};
 
 /// Values of a task: enough to be worth one, few enough that the tasks of a layer's weights share the work evenly.
 const CHUNK: usize = 1 << 15;
+
+/// `sum + added`, in place of `sum`; in bf16 rounded once.
+pub(crate) fn add<T: Element>(sum: &mut [T], added: &[T]) {
+    let chunks = sum.par_chunks_mut(CHUNK).zip(added.par_chunks(CHUNK));
+    chunks.for_each(|(sum, added)| AutoArch::new().dispatch(Add { sum, added }));
+}
+
+struct Add<'a, T> {
+    sum: &'a mut [T],
+    added: &'a [T],
+}
+
+impl<T: Element> WithSimd for Add<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) {
+        let lanes = lanes::<S>();
+        let len = self.sum.len().min(self.added.len());
+        let whole = len - len % lanes;
+        for at in (0..whole).step_by(lanes) {
+            // SAFETY: a vector of values of both.
+            unsafe {
+                let (sum, added) = (self.sum.as_mut_ptr().add(at), self.added.as_ptr().add(at));
+                T::store::<S>(sum, T::load::<S>(sum) + T::load::<S>(added));
+            }
+        }
+        for (sum, added) in self.sum.iter_mut().zip(self.added).skip(whole) {
+            *sum = T::from_f32(sum.to_f32() + added.to_f32());
+        }
+    }
+}
 
 /// `start + weight · (end - start)`, computed from the nearer end, in place of `start`.
 pub(crate) fn lerp(start: &mut [f32], end: &[f32], weight: f64) {

@@ -12,6 +12,7 @@ pub(crate) mod max_pool;
 pub(crate) mod memory;
 pub(crate) mod norm;
 mod operand;
+pub(crate) mod subsample;
 mod sweep;
 pub(crate) mod tile;
 mod tile_bf16;

@@ -3,6 +3,7 @@
 //! Inputs are kept as checkpoints, so that gradient checkpointing may compute them again; statistics and outputs that only the
 //! backward pass needs are kept as they are.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use burn::backend::autodiff::NodeId;
@@ -17,8 +18,36 @@ use super::kernels::{self, NormState};
 use super::{After, Kernels};
 use crate::Activation;
 use crate::cpu::conv::ConvShape;
+use crate::cpu::subsample::Subsample;
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
+
+/// How many gradients are remembered: more than lie between a shortcut's and the one that meets it.
+const NOTED: usize = 16;
+
+thread_local! {
+    /// Tensors, not leaves, whose first gradient was registered last. Such a tensor belongs to one backward pass, which runs on one thread:
+    /// Burn refuses another one through it. So the gradient is there until the tensor's own turn, and after that nobody asks.
+    static FIRST: Cell<([Option<NodeId>; NOTED], usize)> = const { Cell::new(([None; NOTED], 0)) };
+}
+
+/// Registers a part of `$parent`'s gradient, and adds it to the part that is there already with all threads, where that is known to be: Burn's own
+/// sum has one. `$node` is the operation's, which is no leaf. (A macro since Burn does not name the type of nodes.)
+macro_rules! register {
+    ($grads:ident, $parent:expr, $node:expr, $gradient:expr) => {{
+        let (parent, mut gradient): (_, FlexTensor) = ($parent, $gradient);
+        if parent.requirement == $node.requirement {
+            let (mut noted, next) = FIRST.get();
+            if noted.contains(&Some(parent.id)) {
+                gradient = kernels::sum(gradient, $grads.consume::<Flex>(&parent));
+            } else {
+                noted[next % NOTED] = Some(parent.id);
+                FIRST.set((noted, next + 1));
+            }
+        }
+        $grads.register::<Flex>(parent.id, gradient);
+    }};
+}
 
 #[derive(Debug)]
 struct Conv;
@@ -31,7 +60,13 @@ impl Backward<Flex, 2> for Conv {
         let slope = grads.consume::<Flex>(&ops.node);
         let (x_state, weight_state, shape) = ops.state;
         let values: [FlexTensor; 2] = [x_state, weight_state].map(|state| checkpointer.retrieve_node_output(state));
-        conv_backward([x.map(|node| node.id), weight.map(|node| node.id)], values, &slope, &shape, grads);
+        let [gradient, weight_gradient] = conv_backward([x.is_some(), weight.is_some()], values, &slope, &shape);
+        if let (Some(weight), Some(gradient)) = (weight, weight_gradient) {
+            grads.register::<Flex>(weight.id, gradient);
+        }
+        if let (Some(x), Some(gradient)) = (x, gradient) {
+            register!(grads, x, ops.node, gradient);
+        }
     }
 }
 
@@ -49,25 +84,27 @@ impl Backward<Flex, 3> for ConvBias {
         if let Some(bias) = bias {
             grads.register::<Flex>(bias.id, kernels::conv_bias_gradient(&slope, &shape));
         }
-        conv_backward([x.map(|node| node.id), weight.map(|node| node.id)], values, &slope, &shape, grads);
+        let [gradient, weight_gradient] = conv_backward([x.is_some(), weight.is_some()], values, &slope, &shape);
+        if let (Some(weight), Some(gradient)) = (weight, weight_gradient) {
+            grads.register::<Flex>(weight.id, gradient);
+        }
+        if let (Some(x), Some(gradient)) = (x, gradient) {
+            register!(grads, x, ops.node, gradient);
+        }
     }
 }
 
+/// Gradients of input and weight, where they are wanted.
 fn conv_backward(
-    [x, weight]: [Option<NodeId>; 2],
+    [x, weight]: [bool; 2],
     [x_values, weight_values]: [FlexTensor; 2],
     slope: &FlexTensor,
     shape: &ConvShape,
-    grads: &mut Gradients,
-) {
-    if let Some(weight) = weight {
-        grads.register::<Flex>(weight, kernels::conv_weight_gradient(&x_values, slope, shape));
-    }
+) -> [Option<FlexTensor>; 2] {
+    let weight_gradient = weight.then(|| kernels::conv_weight_gradient(&x_values, slope, shape));
     // Not needed any more: its memory may serve the input's gradient.
     drop(x_values);
-    if let Some(x) = x {
-        grads.register::<Flex>(x, kernels::conv_input_gradient(slope, &weight_values, shape));
-    }
+    [x.then(|| kernels::conv_input_gradient(slope, &weight_values, shape)), weight_gradient]
 }
 
 /// What a normalisation keeps.
@@ -134,12 +171,13 @@ impl Backward<Flex, 4> for NormResidual {
 
     fn backward(self, ops: Ops<Kept, 4>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let slope = grads.consume::<Flex>(&ops.node);
-        let [x, gamma, beta, residual] = ops.parents.map(|node| node.map(|node| node.id));
+        let [x, gamma, beta, residual] = ops.parents;
+        let [x, gamma, beta] = [x, gamma, beta].map(|node| node.map(|node| node.id));
         // Without an activation the residual's gradient is the output's.
         let whole = (residual.is_some() && ops.state.output.is_none()).then(|| slope.clone());
         let passed = ops.state.backward([x, gamma, beta], slope, grads, checkpointer);
-        if let (Some(node), Some(gradient)) = (residual, passed.or(whole)) {
-            grads.register::<Flex>(node, gradient);
+        if let (Some(residual), Some(gradient)) = (residual, passed.or(whole)) {
+            register!(grads, residual, ops.node, gradient);
         }
     }
 }
@@ -157,6 +195,21 @@ impl Backward<Flex, 1> for MaxPool {
         let (chosen, dims) = ops.state;
         if let Some(x) = x {
             grads.register::<Flex>(x.id, kernels::max_pool_gradient(&slope, &chosen, dims));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Subsampled;
+
+impl Backward<Flex, 1> for Subsampled {
+    type State = Subsample;
+
+    fn backward(self, ops: Ops<Subsample, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let [x] = ops.parents;
+        let slope = grads.consume::<Flex>(&ops.node);
+        if let Some(x) = x {
+            register!(grads, x, ops.node, kernels::subsample_gradient(&slope, &ops.state));
         }
     }
 }
@@ -275,6 +328,13 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                 prep.finish((chosen.into(), dims), output)
             }
             OpsKind::UnTracked(prep) => prep.finish(Flex::kernel_max_pool(x.into_primitive())),
+        }
+    }
+
+    fn kernel_subsample(x: Tracked<C>, shape: Subsample) -> Tracked<C> {
+        match Subsampled.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(shape, Flex::kernel_subsample(x.into_primitive(), shape)),
+            OpsKind::UnTracked(prep) => prep.finish(Flex::kernel_subsample(x.into_primitive(), shape)),
         }
     }
 }

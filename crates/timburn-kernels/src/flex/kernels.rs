@@ -1,6 +1,7 @@
 //! The operations on flex's own tensors.
 
 use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use half::bf16;
@@ -9,9 +10,11 @@ use super::{After, Kernels};
 use crate::cpu::buffer::{Output, Shared};
 use crate::cpu::conv::{self, ConvShape};
 use crate::cpu::convolved::Convolved;
+use crate::cpu::elementwise;
 use crate::cpu::max_pool::{self, PoolShape};
 use crate::cpu::memory::Block;
 use crate::cpu::norm::{Backward, Norm, NormShape};
+use crate::cpu::subsample::Subsample;
 use crate::profile::{ConvPass, Work, tell};
 
 /// A type of tensors' values that the kernels take.
@@ -100,6 +103,15 @@ impl Kernels for Flex {
 
     fn kernel_max_pool(x: FlexTensor) -> FlexTensor {
         max_pool(&x).0
+    }
+
+    fn kernel_subsample(x: FlexTensor, shape: Subsample) -> FlexTensor {
+        fn typed<T: Stored>(x: &FlexTensor, shape: &Subsample) -> FlexTensor {
+            let (x, [height, width]) = (Values::new(x), shape.result());
+            let subsample = || shape.forward::<T>(x.slice());
+            tensor(tell(|| subsample_work::<T>(shape, false), subsample), [shape.images, shape.outputs, height, width])
+        }
+        for_type!(x, typed(&x, &shape))
     }
 }
 
@@ -190,6 +202,36 @@ pub(super) fn max_pool_gradient(slope: &FlexTensor, chosen: &[u8], dims: [usize;
         tensor(tell(work, || max_pool::backward::<T>(&shape, slope.slice(), chosen)), dims)
     }
     for_type!(slope, typed(slope, chosen, dims))
+}
+
+fn subsample_work<T>(shape: &Subsample, backward: bool) -> (Work, usize, usize) {
+    (Work::Subsample { backward }, 0, size_of::<T>() * (shape.input_len() + shape.output_len()))
+}
+
+pub(super) fn subsample_gradient(slope: &FlexTensor, shape: &Subsample) -> FlexTensor {
+    fn typed<T: Stored>(slope: &FlexTensor, shape: &Subsample) -> FlexTensor {
+        let slope = Values::new(slope);
+        let gradient = tell(|| subsample_work::<T>(shape, true), || shape.backward::<T>(slope.slice()));
+        tensor(gradient, [shape.images, shape.inputs, shape.size[0], shape.size[1]])
+    }
+    for_type!(slope, typed(slope, shape))
+}
+
+/// The sum of two gradients of a tensor, in place of one that nobody else holds.
+pub(super) fn sum(left: FlexTensor, right: FlexTensor) -> FlexTensor {
+    fn typed<T: Stored>(mut sum: FlexTensor, added: &FlexTensor) -> FlexTensor {
+        let added = Values::new(added);
+        let values = T::values_mut(&mut sum);
+        let bytes = 3 * size_of_val::<[T]>(values);
+        tell(|| (Work::Sum, 0, bytes), || elementwise::add::<T>(values, added.slice()));
+        sum
+    }
+    if left.dtype() != right.dtype() || left.layout().shape() != right.layout().shape() {
+        return Flex::float_add(left, right);
+    }
+    let [left, right] = [left, right].map(owned);
+    let (sum, added) = if left.is_unique() { (left, right) } else { (right, left) };
+    for_type!(sum, typed(sum, &added))
 }
 
 fn norm_shape(x: &FlexTensor) -> NormShape {

@@ -13,6 +13,7 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::ConvOptions;
 
 use crate::cpu::conv::ConvShape;
+use crate::cpu::subsample::Subsample;
 use crate::{Activation, BatchNorm, BatchNormTrained};
 
 /// Operations that flex has kernels for. [`ops`](crate::ops) calls them for tensors of flex alone: Burn panics on a backend that is
@@ -53,6 +54,7 @@ pub(crate) trait Kernels: Backend {
         after: After,
     ) -> FloatTensor<Self>;
     fn kernel_max_pool(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn kernel_subsample(x: FloatTensor<Self>, shape: Subsample) -> FloatTensor<Self>;
 }
 
 /// What is not a tensor in a normalisation.
@@ -123,4 +125,10 @@ pub(crate) fn batch_norm(input: Tensor<4>, norm: BatchNorm, mean: Tensor<1>, var
 
 pub(crate) fn max_pool_3x3_s2(input: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::kernel_max_pool(input.into_dispatch()))
+}
+
+pub(crate) fn subsample(input: Tensor<4>, stride: usize, channels: usize) -> Tensor<4> {
+    let [images, inputs, height, width] = input.dims();
+    let shape = Subsample { images, inputs, outputs: channels, size: [height, width], stride };
+    Tensor::from_dispatch(Dispatch::kernel_subsample(input.into_dispatch(), shape))
 }

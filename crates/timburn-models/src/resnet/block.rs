@@ -1,9 +1,10 @@
 mod graph;
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
-use burn::tensor::{Tensor, s};
+use timburn_kernels::subsample;
 
 use super::config::{BlockKind, ResNetConfig, Shortcut};
 use crate::blocks::{Activation, BatchNorm2d, Builder, Conv2d, Conv2dConfig, DropPath, SqueezeExcite};
@@ -145,15 +146,4 @@ impl AveragePoolShortcut {
         };
         self._2.forward(self._1.forward(pooled))
     }
-}
-
-/// Option A: every `stride`-th pixel, channels padded with zeros on both sides to `channels`.
-fn subsample(input: Tensor<4>, stride: usize, channels: usize) -> Tensor<4> {
-    let step = stride as isize;
-    let kept = input.slice(s![.., .., ..;step, ..;step]);
-    let [n, c, h, w] = kept.dims();
-    let zeros = |count| Tensor::zeros([n, count, h, w], (&kept.device(), kept.dtype()));
-    let before = (channels - c) / 2;
-    let (before, after) = (zeros(before), zeros(channels - c - before));
-    Tensor::cat(vec![before, kept, after], 1)
 }

@@ -1,0 +1,86 @@
+//! Every n-th pixel, in more channels: the shortcut without parameters (option A), and its gradient.
+
+use rayon::prelude::*;
+
+use super::buffer::Output;
+use super::element::Element;
+use super::memory::Block;
+use super::window::pick;
+
+/// Sizes of both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Subsample {
+    pub(crate) images: usize,
+    pub(crate) inputs: usize,
+    /// At least as many as inputs: what is missing is zero, half of it before (rounded down), half after.
+    pub(crate) outputs: usize,
+    /// Height and width of the input.
+    pub(crate) size: [usize; 2],
+    pub(crate) stride: usize,
+}
+
+impl Subsample {
+    /// Height and width of the result.
+    pub(crate) fn result(&self) -> [usize; 2] {
+        self.size.map(|size| size.div_ceil(self.stride))
+    }
+
+    pub(crate) fn input_len(&self) -> usize {
+        self.images * self.inputs * self.size[0] * self.size[1]
+    }
+
+    pub(crate) fn output_len(&self) -> usize {
+        self.images * self.outputs * self.result()[0] * self.result()[1]
+    }
+
+    /// Channels of zeros before the first.
+    fn before(&self) -> usize {
+        (self.outputs - self.inputs) / 2
+    }
+
+    /// `[images, outputs, h', w']` of `[images, inputs, h, w]`.
+    pub(crate) fn forward<T: Element>(&self, input: &[T]) -> Block<T> {
+        let ([height, width], [rows, columns]) = (self.size, self.result());
+        let mut output = Output::new(self.output_len());
+        let pointer = output.pointer();
+        (0..self.images).into_par_iter().for_each(|image| {
+            for channel in 0..self.outputs {
+                // SAFETY: this plane of the output; no bytes are not a value.
+                let plane = unsafe {
+                    std::slice::from_raw_parts_mut(pointer.at((image * self.outputs + channel) * rows * columns), rows * columns)
+                };
+                let Some(from) = channel.checked_sub(self.before()).filter(|&from| from < self.inputs) else {
+                    plane.fill(T::default());
+                    continue;
+                };
+                let input = &input[(image * self.inputs + from) * height * width..][..height * width];
+                for (line, from) in plane.chunks_exact_mut(columns).zip(input.chunks_exact(width).step_by(self.stride)) {
+                    pick(line, from, self.stride);
+                }
+            }
+        });
+        // SAFETY: all planes were written.
+        unsafe { output.finish() }
+    }
+
+    /// The gradient of the input.
+    pub(crate) fn backward<T: Element>(&self, slope: &[T]) -> Block<T> {
+        let ([height, width], [rows, columns]) = (self.size, self.result());
+        let mut gradient = Output::new(self.input_len());
+        let pointer = gradient.pointer();
+        (0..self.images).into_par_iter().for_each(|image| {
+            for channel in 0..self.inputs {
+                // SAFETY: as in the forward pass.
+                let plane =
+                    unsafe { std::slice::from_raw_parts_mut(pointer.at((image * self.inputs + channel) * height * width), height * width) };
+                plane.fill(T::default());
+                let slope = &slope[(image * self.outputs + self.before() + channel) * rows * columns..][..rows * columns];
+                for (line, slope) in plane.chunks_exact_mut(width).step_by(self.stride).zip(slope.chunks_exact(columns)) {
+                    line.iter_mut().step_by(self.stride).zip(slope).for_each(|(to, &slope)| *to = slope);
+                }
+            }
+        });
+        // SAFETY: all planes were written.
+        unsafe { gradient.finish() }
+    }
+}
