@@ -39,5 +39,5 @@ pub use activation::Activation;
 #[cfg(feature = "flex")]
 pub use level::{CPU_VARIABLE, CpuChoice, CpuLevel, cpu_choice};
 pub use memory::release_memory;
-pub use ops::{BatchNorm, BatchNormTrained, batch_norm, batch_norm_train, conv2d, max_pool_3x3_s2, subsample};
+pub use ops::{BatchNorm, BatchNormTrained, batch_norm, batch_norm_train, conv2d, linear, max_pool_3x3_s2, subsample};
 pub use update::{AdamStep, SgdStep, adam_step, lerp, sgd_step};

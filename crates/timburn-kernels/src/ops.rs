@@ -53,6 +53,28 @@ pub fn conv2d(input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, opti
     module::conv2d(input, typed(weight, dtype), bias.map(|bias| typed(bias, dtype)), options)
 }
 
+/// A fully connected layer: `input` `[n, inputs]` times `weight` `[outputs, inputs]`, transposed, plus a bias `[outputs]`: `[n, outputs]`.
+///
+/// On flex it is a convolution of maps of one pixel, and may have another type than its parameters as [`conv2d`] may.
+///
+/// # Panics
+/// As Burn's `matmul`: when the shapes do not fit together.
+pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    let ([n, inputs], [outputs, columns]) = (input.dims(), weight.dims());
+    #[cfg(feature = "flex")]
+    if inputs == columns && n > 0 && activations(&input) && parameters([&weight]) && bias.as_ref().is_none_or(|bias| parameters([bias])) {
+        let (input, weight) = (input.reshape([n, inputs, 1, 1]), weight.reshape([outputs, inputs, 1, 1]));
+        return conv2d(input, weight, bias, ConvOptions::new([1, 1], [0, 0], [1, 1], 1)).reshape([n, outputs]);
+    }
+    let dtype = input.dtype();
+    let products = input.matmul(typed(weight, dtype).transpose());
+    match bias {
+        Some(bias) => products + typed(bias, dtype).unsqueeze(),
+        None => products,
+    }
+}
+
 /// Batch normalisation of `input` `[n, channels, h, w]` with the statistics of the batch itself.
 ///
 /// Computed, with the statistics, in the parameters' type; the output has the input's.

@@ -10,7 +10,7 @@ use burn::tensor::module;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Device, Tensor, s};
 use common::{host, random};
-use timburn_kernels::{Activation, BatchNorm, batch_norm, batch_norm_train, conv2d, max_pool_3x3_s2, subsample};
+use timburn_kernels::{Activation, BatchNorm, batch_norm, batch_norm_train, conv2d, linear, max_pool_3x3_s2, subsample};
 
 fn device() -> Device {
     Device::flex().autodiff()
@@ -424,4 +424,35 @@ fn burn_refuses_a_second_backward_pass_through_a_tensor() {
     // Other passes go on.
     let y = conv2d(x.clone() * 1.0, random([2, 6, 3, 3], &device), None, options());
     assert!(x.grad(&y.sum().backward()).is_some());
+}
+
+#[test]
+fn linear_layers_agree_with_burns() {
+    let device = device();
+    // Many weights and few rows, which are joined, and the other ways.
+    for (n, inputs, outputs) in [(64, 512, 100), (1, 2048, 1000), (7, 5, 3), (300, 64, 10), (2, 1, 1)] {
+        let tensors = [random([n, inputs], &device), random([outputs, inputs], &device)];
+        let (b, slope) = (random([outputs], &device), random([n, outputs], &device));
+        let run = |kernel: bool, biased: bool| {
+            let [x, w] = tensors.clone().map(|tensor| tensor.detach().require_grad());
+            let b = b.clone().detach().require_grad();
+            let y = if kernel {
+                linear(x.clone(), w.clone(), biased.then(|| b.clone()))
+            } else {
+                let y = x.clone().matmul(w.clone().transpose());
+                if biased { y + b.clone().unsqueeze() } else { y }
+            };
+            let gradients = (y.clone() * slope.clone()).sum().backward();
+            let mut all = vec![host(y), host(x.grad(&gradients).unwrap()), host(w.grad(&gradients).unwrap())];
+            all.extend(b.grad(&gradients).map(host));
+            all
+        };
+        for biased in [false, true] {
+            let pairs = run(true, biased).into_iter().zip(run(false, biased));
+            assert_eq!(pairs.len(), if biased { 4 } else { 3 });
+            for (number, (found, expected)) in pairs.enumerate() {
+                assert_close(&format!("{n}x{inputs} to {outputs}, bias {biased}: {number}"), &found, &expected, 1e-5);
+            }
+        }
+    }
 }

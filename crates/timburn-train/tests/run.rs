@@ -96,7 +96,16 @@ fn a_run_is_not_overwritten_unasked_and_nothing_else_ever() {
     assert!(occupied(Overwrite::Replace).contains("thesis.tex"));
     fs::rename(path.join("thesis.tex"), folder.path().join("thesis.tex")).unwrap();
     // What the verbs leave beside a run's own files is part of it.
-    let results = ["model.timburn", "report.html", "card.md", "predictions.csv", "bad_files.jsonl", "plots/loss.png", "plots/grad_cam.png"];
+    let results = [
+        "model.timburn",
+        "report.html",
+        "card.md",
+        "predictions.csv",
+        "result.json",
+        "bad_files.jsonl",
+        "plots/loss.png",
+        "plots/grad_cam.png",
+    ];
     for name in results {
         fs::write(path.join(name), "old").unwrap();
     }

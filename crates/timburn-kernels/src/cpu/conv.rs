@@ -66,6 +66,12 @@ impl ConvShape {
         self.winograd().map(|tile| tile.is_none() && joined::fits(self))
     }
 
+    /// The same for bf16, which is widened for it, where pairs are multiplied twice as fast otherwise.
+    pub(super) fn is_joined_rather_than_pairs(&self) -> [bool; 2] {
+        let most = if self.taps() == 1 { 256 } else { 1024 };
+        self.is_joined().map(|joined| joined && self.images * self.result[0] * self.result[1] <= most)
+    }
+
     pub(crate) fn input_len(&self) -> usize {
         self.images * self.inputs * self.size[0] * self.size[1]
     }

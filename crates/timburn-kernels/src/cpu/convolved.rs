@@ -6,6 +6,7 @@ use super::buffer::Shared;
 use super::conv::ConvShape;
 use super::correlation::{Correlation, PackedWeights, Weights};
 use super::element::Element;
+use super::elementwise::converted;
 use super::joined;
 use super::memory::Block;
 use super::operand::{Tile, pairs};
@@ -98,6 +99,11 @@ impl Convolved for f32 {
     }
 }
 
+/// Whether a convolution of bf16 is computed by [`joined`], in f32.
+fn joined_bf16(shape: &ConvShape) -> [bool; 2] {
+    if pairs() { shape.is_joined_rather_than_pairs() } else { shape.is_joined() }
+}
+
 impl Convolved for bf16 {
     /// In f32: four times fewer products outweigh that pairs are multiplied twice as fast.
     fn winograd(shape: &ConvShape) -> [Option<usize>; 2] {
@@ -124,5 +130,17 @@ impl Convolved for bf16 {
 
     fn multiply(gradient: &WeightGradient<'_, Self>) -> Block {
         if pairs() { gradient.run::<Self>() } else { gradient.run::<f32>() }
+    }
+
+    fn forward_joined(shape: &ConvShape, input: &[Self], weight: &[f32], bias: Option<&[f32]>) -> Option<Block<Self>> {
+        joined_bf16(shape)[0].then(|| converted(&joined::forward(shape, &converted(input), weight, bias)))
+    }
+
+    fn input_gradient_joined(shape: &ConvShape, gradient: &[Self], weight: &[f32]) -> Option<Block<Self>> {
+        joined_bf16(shape)[1].then(|| converted(&joined::input_gradient(shape, &converted(gradient), weight)))
+    }
+
+    fn weight_gradient_joined(shape: &ConvShape, input: &[Self], gradient: &[Self]) -> Option<Block> {
+        shape.is_joined()[0].then(|| joined::weight_gradient(shape, &converted(input), &converted(gradient)))
     }
 }

@@ -6,7 +6,9 @@
 use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::element::Element;
+use super::buffer::Output;
+use super::element::{Element, copy};
+use super::memory::Block;
 use super::tile::lanes;
 use crate::level::AutoArch;
 use crate::{AdamStep, SgdStep};
@@ -18,6 +20,34 @@ const CHUNK: usize = 1 << 15;
 pub(crate) fn add<T: Element>(sum: &mut [T], added: &[T]) {
     let chunks = sum.par_chunks_mut(CHUNK).zip(added.par_chunks(CHUNK));
     chunks.for_each(|(sum, added)| AutoArch::new().dispatch(Add { sum, added }));
+}
+
+/// The values in another type, rounded if need be.
+pub(crate) fn converted<T: Element, U: Element>(values: &[T]) -> Block<U> {
+    let mut converted = Output::new(values.len());
+    let pointer = converted.pointer();
+    values.par_chunks(CHUNK).enumerate().for_each(|(chunk, values)| {
+        // SAFETY: a chunk of the result for each of the values'.
+        let to = unsafe { pointer.at(chunk * CHUNK) };
+        AutoArch::new().dispatch(Converted { values, to });
+    });
+    // SAFETY: all chunks were written.
+    unsafe { converted.finish() }
+}
+
+struct Converted<'a, T, U> {
+    values: &'a [T],
+    to: *mut U,
+}
+
+impl<T: Element, U: Element> WithSimd for Converted<'_, T, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) {
+        // SAFETY: as many values as there are.
+        unsafe { copy::<S, T, U>(self.values.as_ptr(), self.to, self.values.len()) };
+    }
 }
 
 struct Add<'a, T> {

@@ -11,6 +11,7 @@ mod joined;
 pub(crate) mod max_pool;
 pub(crate) mod memory;
 pub(crate) mod norm;
+mod norm_narrow;
 mod operand;
 pub(crate) mod subsample;
 mod sweep;

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use super::buffer::{Output, Shared};
 use super::element::Element;
 use super::memory::Block;
-use super::sweep::{self, Affine, apply};
+use super::norm_narrow::{self, BackwardGroup, TrainGroup};
+use super::sweep::{self, Affine, apply, for_activation};
 use crate::Activation;
 use crate::level::AutoArch;
 
@@ -27,7 +28,7 @@ impl NormShape {
     }
 
     /// Values of a channel.
-    fn count(&self) -> f64 {
+    pub(super) fn count(&self) -> f64 {
         (self.images * self.area) as f64
     }
 
@@ -60,17 +61,6 @@ pub(crate) fn sum<T: Element>(values: &[T]) -> f32 {
     AutoArch::new().dispatch(Sum(values))
 }
 
-/// Calls a function for vectors of `S`, values of `T` and the activation as a constant.
-macro_rules! for_activation {
-    ($activation:expr, $call:ident::<$S:ident, $T:ident>($($argument:expr),* $(,)?)) => {
-        match $activation {
-            Activation::Identity => $call::<$S, $T, { sweep::IDENTITY }>($($argument),*),
-            Activation::Relu => $call::<$S, $T, { sweep::RELU }>($($argument),*),
-            Activation::Relu6 => $call::<$S, $T, { sweep::RELU6 }>($($argument),*),
-        }
-    };
-}
-
 /// What [`Norm::train`] gives.
 pub(crate) struct Trained<T> {
     pub(crate) output: Block<T>,
@@ -82,7 +72,7 @@ pub(crate) struct Trained<T> {
 impl Norm<'_> {
     /// Mean, factor and offset of a channel. The mean is subtracted first: a factor and an offset alone would lose digits where it is
     /// large beside the deviation.
-    fn affine(&self, channel: usize, mean: f32, variance: f32) -> Affine {
+    pub(super) fn affine(&self, channel: usize, mean: f32, variance: f32) -> Affine {
         let scale = (f64::from(self.gamma[channel]) / (f64::from(variance) + self.epsilon).sqrt()) as f32;
         Affine { mean, scale, shift: self.beta[channel] }
     }
@@ -92,7 +82,12 @@ impl Norm<'_> {
         let mut output = Output::new(self.shape.len());
         let pointer = output.pointer();
         let channel = |channel| AutoArch::new().dispatch(TrainChannel { norm: self, channel, input, residual, output: pointer });
-        let statistics: Vec<(f32, f32)> = (0..self.shape.channels).into_par_iter().map(channel).collect();
+        let group = |group| AutoArch::new().dispatch(TrainGroup { norm: self, group, input, residual, output: pointer });
+        let statistics: Vec<(f32, f32)> = if norm_narrow::fits(&self.shape) {
+            (0..norm_narrow::groups(&self.shape)).into_par_iter().flat_map_iter(group).collect()
+        } else {
+            (0..self.shape.channels).into_par_iter().map(channel).collect()
+        };
         let (mean, variance) = statistics.into_iter().unzip();
         // SAFETY: all planes of all channels were written.
         Trained { output: unsafe { output.finish() }, mean, variance }
@@ -209,7 +204,13 @@ impl<T: Element> Backward<'_, T> {
     /// Both point to as many values as the shape says, which no one else uses; those of `slope` are initialised.
     pub(crate) unsafe fn run(&self, slope: Shared<T>, residual: Option<Shared<T>>) -> ParameterGradients {
         let channel = |channel| AutoArch::new().dispatch(BackwardChannel { job: self, channel, slope, residual });
-        let gradients: Vec<(f32, f32)> = (0..self.norm.shape.channels).into_par_iter().map(channel).collect();
+        let group = |group| AutoArch::new().dispatch(BackwardGroup { job: self, group, slope, residual });
+        let shape = &self.norm.shape;
+        let gradients: Vec<(f32, f32)> = if norm_narrow::fits(shape) {
+            (0..norm_narrow::groups(shape)).into_par_iter().flat_map_iter(group).collect()
+        } else {
+            (0..shape.channels).into_par_iter().map(channel).collect()
+        };
         let (gamma, beta) = gradients.into_iter().unzip();
         ParameterGradients { gamma, beta }
     }

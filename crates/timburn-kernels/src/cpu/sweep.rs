@@ -17,6 +17,18 @@ pub(super) const IDENTITY: u8 = 0;
 pub(super) const RELU: u8 = 1;
 pub(super) const RELU6: u8 = 2;
 
+/// Calls a function for vectors of `S`, values of `T` and the activation as a constant.
+macro_rules! for_activation {
+    ($activation:expr, $call:ident::<$S:ident, $T:ident>($($argument:expr),* $(,)?)) => {
+        match $activation {
+            $crate::Activation::Identity => $call::<$S, $T, { $crate::cpu::sweep::IDENTITY }>($($argument),*),
+            $crate::Activation::Relu => $call::<$S, $T, { $crate::cpu::sweep::RELU }>($($argument),*),
+            $crate::Activation::Relu6 => $call::<$S, $T, { $crate::cpu::sweep::RELU6 }>($($argument),*),
+        }
+    };
+}
+pub(super) use for_activation;
+
 /// Sums in flight: as many as hide the latency of an addition.
 const SUMS: usize = 4;
 
@@ -51,7 +63,7 @@ impl<S: Simd> AffineLanes<S> {
 
 /// `value`, or where the activation is flat its bound. NaN compares false and stays.
 #[inline(always)]
-fn activate<S: Simd, const A: u8>(value: Lanes<S>) -> Lanes<S> {
+pub(super) fn activate<S: Simd, const A: u8>(value: Lanes<S>) -> Lanes<S> {
     if A == IDENTITY {
         return value;
     }
@@ -66,7 +78,7 @@ fn activate<S: Simd, const A: u8>(value: Lanes<S>) -> Lanes<S> {
 
 /// What of `slope` passes an activation whose input, or output, is `value`. NaN lets it pass, as in PyTorch.
 #[inline(always)]
-fn pass<S: Simd, const A: u8>(value: Lanes<S>, slope: Lanes<S>) -> Lanes<S> {
+pub(super) fn pass<S: Simd, const A: u8>(value: Lanes<S>, slope: Lanes<S>) -> Lanes<S> {
     if A == IDENTITY {
         return slope;
     }
@@ -80,7 +92,7 @@ fn pass<S: Simd, const A: u8>(value: Lanes<S>, slope: Lanes<S>) -> Lanes<S> {
 /// # Safety
 /// `values` holds `len` values.
 #[inline(always)]
-unsafe fn load<S: Simd, T: Element>(values: *const T, at: usize, len: usize, fill: f32) -> Lanes<S> {
+pub(super) unsafe fn load<S: Simd, T: Element>(values: *const T, at: usize, len: usize, fill: f32) -> Lanes<S> {
     // SAFETY: within `len`.
     unsafe {
         if at + lanes::<S>() <= len {
@@ -100,7 +112,7 @@ unsafe fn load<S: Simd, T: Element>(values: *const T, at: usize, len: usize, fil
 /// # Safety
 /// `values` has room for `len` values.
 #[inline(always)]
-unsafe fn store<S: Simd, T: Element>(values: *mut T, at: usize, len: usize, value: Lanes<S>) {
+pub(super) unsafe fn store<S: Simd, T: Element>(values: *mut T, at: usize, len: usize, value: Lanes<S>) {
     // SAFETY: within `len`.
     unsafe {
         if at + lanes::<S>() <= len {

@@ -1,5 +1,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use timburn_kernels::linear;
 
 use super::{Builder, Init};
 
@@ -21,11 +22,7 @@ impl Linear {
 
     /// `[n, inputs]` → `[n, outputs]`.
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let products = input.matmul(self.weight.val().transpose());
-        match &self.bias {
-            Some(bias) => products + bias.val().unsqueeze(),
-            None => products,
-        }
+        linear(input, self.weight.val(), self.bias.as_ref().map(Param::val))
     }
 
     /// Number of inputs.

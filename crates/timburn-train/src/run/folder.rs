@@ -24,7 +24,7 @@ const LOG: &str = "log";
 const CHECKPOINTS: &str = "checkpoints";
 const PLOTS: &str = "plots";
 /// What training and transfer learning leave beside a run's own files: the bundle, the evidence.
-const RESULTS: [&str; 4] = ["model.timburn", "report.html", "card.md", "predictions.csv"];
+const RESULTS: [&str; 5] = ["model.timburn", "report.html", "card.md", "predictions.csv", "result.json"];
 /// Beginning of the names of event files.
 pub(super) const EVENTS: &str = "events.out.tfevents.";
 
