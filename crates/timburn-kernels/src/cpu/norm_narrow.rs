@@ -25,7 +25,7 @@ const AREA: usize = 64;
 /// Values of an image that are swept together, at most; of channels it is at least one.
 const VALUES: usize = 256;
 /// Images whose sums are of f32.
-const IMAGES: usize = 64;
+const IMAGES: usize = 32;
 
 /// Whether this is the way.
 pub(super) fn fits(shape: &NormShape) -> bool {
