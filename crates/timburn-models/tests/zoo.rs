@@ -221,8 +221,12 @@ fn the_other_half_of_the_architectures_overfit_one_batch() {
     overfit(1);
 }
 
-/// Ten steps of plain SGD on one batch: the loss of every second architecture falls. (Two tests, because they run side by side.)
+/// Plain SGD on one batch: the loss of every second architecture falls. (Two tests, because they run side by side.)
+///
+/// Four values in a channel, as the last maps have here, make training chaotic: rounding decides how long a loss overshoots, not that it falls.
 fn overfit(first: usize) {
+    const STEPS: usize = 40;
+    let fell = |losses: &[f32]| losses.last().zip(losses.first()).is_some_and(|(last, first)| *last < 0.5 * first);
     let device = flex().autodiff();
     for row in ARCHITECTURES.iter().skip(first).step_by(2) {
         let size = row.input.min(32);
@@ -233,13 +237,14 @@ fn overfit(first: usize) {
         let target = Tensor::<2, Int>::from_data(TensorData::new(vec![0i64, 1, 2, 3], [4, 1]), &device);
         let images = common::images("overfit", [4, 3, size, size], &device);
         let mut losses = Vec::new();
-        for _ in 0..10 {
+        for _ in 0..STEPS {
             let loss = log_softmax(model.forward(images.clone()), 1).gather(1, target.clone()).mean().neg();
             losses.push(host(loss.clone().inner())[0]);
+            if fell(&losses) {
+                break;
+            }
             model = model.map(&mut common::Sgd { gradients: loss.backward(), rate });
         }
-        // Some overshoot before they settle: the best step counts.
-        let best = losses.iter().copied().fold(f32::INFINITY, f32::min);
-        assert!(losses.iter().all(|loss| loss.is_finite()) && best < 0.7 * losses[0], "{}: {losses:?}", row.name);
+        assert!(losses.iter().all(|loss| loss.is_finite()) && fell(&losses), "{}: {losses:?}", row.name);
     }
 }

@@ -25,7 +25,7 @@ const AREA: usize = 64;
 /// Values of an image that are swept together, at most; of channels it is at least one.
 const VALUES: usize = 256;
 /// Images whose sums are of f32.
-const IMAGES: usize = 32;
+const IMAGES: usize = 16;
 
 /// Whether this is the way.
 pub(super) fn fits(shape: &NormShape) -> bool {
@@ -145,12 +145,17 @@ fn train<S: Simd, T: Element, const A: u8>(task: &TrainGroup<'_, T>) -> Vec<(f32
     let (mean, rest) = rest.split_at_mut(pitch);
     let (scale, shift) = rest.split_at_mut(pitch);
     let (mut totals, mut means, mut variances) = ([0f64; VALUES], [0f64; VALUES], [0f64; VALUES]);
+    // Distances from a value of the channel: where the mean is large beside the deviation, sums of the values would lose its digits.
+    for channel in 0..group.channels.len() {
+        means[channel] = f64::from(input[group.start(0) + channel * norm.shape.area].to_f32());
+    }
+    group.spread(&means, mean);
     sums.fill(0.0);
     for image in 0..images {
         let x = &input[group.start(image)..][..len];
         for at in (0..len).step_by(step) {
-            // SAFETY: within the values of this image; whole vectors of sums.
-            unsafe { accumulate::<S>(sums, at, load::<S, T>(x.as_ptr(), at, len, 0.0)) };
+            // SAFETY: within the values of this image; whole vectors of sums. Past the values both are zero.
+            unsafe { accumulate::<S>(sums, at, load::<S, T>(x.as_ptr(), at, len, 0.0) - constant::<S>(mean, at)) };
         }
         if (image + 1) % IMAGES == 0 || image + 1 == images {
             group.collect(sums, &mut totals);
@@ -158,7 +163,7 @@ fn train<S: Simd, T: Element, const A: u8>(task: &TrainGroup<'_, T>) -> Vec<(f32
     }
     for channel in 0..group.channels.len() {
         // As the f32 that is the statistic.
-        means[channel] = f64::from((totals[channel] / norm.shape.count()) as f32);
+        means[channel] = f64::from((means[channel] + totals[channel] / norm.shape.count()) as f32);
         totals[channel] = 0.0;
     }
     group.spread(&means, mean);
