@@ -27,8 +27,9 @@ const CALIBRATED: usize = 16;
 
 /// A model with everything that turns a photograph into labels: weights, class names and preprocessing.
 ///
-/// On the CPU it holds the parameters once, packed for the processor: they are read from the bundle layer by layer, and the model itself is
-/// [read again](Self::model) for who asks for it.
+/// On the CPU it holds the parameters of a bundle's file once, packed for the processor: they are read layer by layer, and the model itself is
+/// [read again](Self::model) for who asks for it. The file stays open for that; it may be replaced, but not written in place. Of a bundle in
+/// memory the tensors stay there, too.
 #[derive(Debug)]
 pub struct Predictor {
     /// Without values: they are in `weights`.
@@ -221,7 +222,7 @@ impl Predictor {
     /// does at first. Who needs it often keeps it.
     ///
     /// # Errors
-    /// [`WeightsError::Corrupt`](timburn_core::WeightsError::Corrupt) when the bundle's file has been changed since it was opened.
+    /// [`WeightsError::Corrupt`](timburn_core::WeightsError::Corrupt) when the bundle's file cannot be read any more.
     pub fn model(&self) -> Result<Model> {
         match &self.body {
             Body::Modules(model) => Ok(model.clone()),
@@ -445,7 +446,7 @@ mod tests {
                 assert_eq!(left.bytes(), right.bytes(), "{head:?}: {key}");
             }
             let plain = predictor.without_graph().expect("a model");
-            let modules = plain.classify_prepared(&[gray.clone()]).expect("an answer");
+            let modules = plain.classify_prepared(std::slice::from_ref(&gray)).expect("an answer");
             let close = graph[0].probabilities.iter().zip(&modules[0].probabilities).all(|(a, b)| (a - b).abs() < 1e-5);
             assert!(close, "{head:?}: {:?} {:?}", graph[0].probabilities, modules[0].probabilities);
 

@@ -63,7 +63,12 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> T
     #[cfg(feature = "flex")]
     let ([n, inputs], [outputs, columns]) = (input.dims(), weight.dims());
     #[cfg(feature = "flex")]
-    if inputs == columns && n > 0 && activations(&input) && parameters([&weight]) && bias.as_ref().is_none_or(|bias| parameters([bias])) {
+    if inputs == columns
+        && ![n, inputs, outputs].contains(&0)
+        && activations(&input)
+        && parameters([&weight])
+        && bias.as_ref().is_none_or(|bias| parameters([bias]) && bias.dims() == [outputs])
+    {
         let (input, weight) = (input.reshape([n, inputs, 1, 1]), weight.reshape([outputs, inputs, 1, 1]));
         return conv2d(input, weight, bias, ConvOptions::new([1, 1], [0, 0], [1, 1], 1)).reshape([n, outputs]);
     }
@@ -120,8 +125,10 @@ pub fn max_pool_3x3_s2(input: Tensor<4>) -> Tensor<4> {
 /// # Panics
 /// For a stride of 0, or fewer channels than the input's.
 pub fn subsample(input: Tensor<4>, stride: usize, channels: usize) -> Tensor<4> {
+    let inputs = input.dims()[1];
+    assert!(stride > 0 && channels >= inputs, "a stride of {stride}, {channels} channels of {inputs}: expected at least 1, and as many");
     #[cfg(feature = "flex")]
-    if activations(&input) && !input.dims().contains(&0) && stride > 0 && channels >= input.dims()[1] {
+    if activations(&input) && !input.dims().contains(&0) {
         return crate::flex::subsample(input, stride, channels);
     }
     let step = stride as isize;

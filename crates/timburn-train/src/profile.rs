@@ -27,8 +27,7 @@ pub struct PartTime {
 
 impl<M: ImageModel> Learner<M> {
     /// One [`backward`](Self::backward) and one [`update_at`](Self::update_at), and the time of each class of their work: the parts of convolutions by
-    /// kind of layer and pass, normalisation, pooling, head and loss, update, and what Burn does between the kernels (sums of gradients,
-    /// mostly). The times add up to the step's. No parts where the kernels of the backend `flex` do not run.
+    /// kind of layer and pass, normalisation, pooling, shortcuts, head and loss, update, and what Burn does between the kernels. The times add up to the step's. No parts where the kernels of the backend `flex` do not run.
     ///
     /// # Errors
     /// As the two.
@@ -49,6 +48,11 @@ impl<M: ImageModel> Learner<M> {
 /// The parts of a step from its kernels, in order, and from when it began, when the gradients were there, and when it ended.
 fn parts(events: &[Event], [begin, between, end]: [Instant; 3]) -> Vec<PartTime> {
     let Some(turn) = events.iter().position(|event| event.work.is_backward()) else { return Vec::new() };
+    // From the last normalisation forward to the first one backward lie pooling, classifier, whose layers are pointwise convolutions, and loss.
+    let body = |event: &Event| !matches!(event.work, Work::Convolution { kernel: [1, 1], .. });
+    let begins = events.iter().take(turn).rposition(body).map_or(0, |last| last + 1);
+    let ends = events.iter().skip(turn).position(body).map_or(turn, |first| turn + first);
+    let head = begins..=ends;
     let mut sums: BTreeMap<(usize, String), (Duration, u64, u64)> = BTreeMap::new();
     let mut add = |name: (usize, String), time: Duration, operations: u64, bytes: u64| {
         let sum = sums.entry(name).or_default();
@@ -60,10 +64,11 @@ fn parts(events: &[Event], [begin, between, end]: [Instant; 3]) -> Vec<PartTime>
             add((UPDATE, "update".into()), Duration::ZERO, 0, event.bytes);
             continue;
         }
-        // Between the last kernel forward and the first backward lie pooling, classifier and loss, both ways.
-        let gap = if index == turn { (HEAD, "head and loss".into()) } else { (OTHER, "between the kernels: Burn's operations".into()) };
+        let in_head = head.contains(&index);
+        let gap = if in_head { (HEAD, "head and loss".into()) } else { (OTHER, "between the kernels: Burn's operations".into()) };
         add(gap, event.begin.saturating_duration_since(last), 0, 0);
-        add(class(&event.work), event.end.saturating_duration_since(event.begin), event.operations, event.bytes);
+        let class = if in_head && !body(event) { (HEAD, "head and loss".into()) } else { class(&event.work) };
+        add(class, event.end.saturating_duration_since(event.begin), event.operations, event.bytes);
         last = event.end;
     }
     add((OTHER, "between the kernels: Burn's operations".into()), between.saturating_duration_since(last), 0, 0);
@@ -136,6 +141,8 @@ mod tests {
             event(conv(ConvPass::Forward, 16, 3, 1, 1), 50, 11, 13),
             event(conv(ConvPass::Forward, 16, 3, 1, 1), 50, 15, 18),
             event(Work::Norm { backward: false }, 0, 18, 20),
+            event(conv(ConvPass::Forward, 16, 1, 1, 1), 5, 21, 22),
+            event(conv(ConvPass::WeightGradient, 16, 1, 1, 1), 6, 27, 29),
             event(Work::Norm { backward: true }, 0, 30, 33),
             event(conv(ConvPass::WeightGradient, 16, 1, 2, 1), 7, 33, 40),
             event(conv(ConvPass::InputGradient, 16, 3, 2, 16), 8, 44, 45),
@@ -152,7 +159,8 @@ mod tests {
                 ("convolution depthwise strided, input gradient", 1, 8, 8),
                 ("batch norm, forward", 2, 0, 8),
                 ("batch norm, backward", 3, 0, 8),
-                ("head and loss", 10, 0, 0),
+                // The classifier is a pointwise convolution.
+                ("head and loss", 10, 11, 16),
                 ("between the kernels: Burn's operations", 12, 0, 0),
                 ("update", 10, 0, 8),
             ]

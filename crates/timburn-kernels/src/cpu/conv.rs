@@ -66,7 +66,7 @@ impl ConvShape {
         self.winograd().map(|tile| tile.is_none() && joined::fits(self))
     }
 
-    /// The same for bf16, which is widened for it, where pairs are multiplied twice as fast otherwise.
+    /// The same for bf16, which is widened for it, where pairs are multiplied twice as fast otherwise: as measured on ResNet-50 at 32 pixels.
     pub(super) fn is_joined_rather_than_pairs(&self) -> [bool; 2] {
         let most = if self.taps() == 1 { 256 } else { 1024 };
         self.is_joined().map(|joined| joined && self.images * self.result[0] * self.result[1] <= most)

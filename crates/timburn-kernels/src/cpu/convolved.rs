@@ -99,7 +99,8 @@ impl Convolved for f32 {
     }
 }
 
-/// Whether a convolution of bf16 is computed by [`joined`], in f32.
+/// Whether output and input gradient of a convolution of bf16 are computed by [`joined`], in f32. Its weight gradient is wherever [`joined`] can: there
+/// both factors would have to be packed as pairs.
 fn joined_bf16(shape: &ConvShape) -> [bool; 2] {
     if pairs() { shape.is_joined_rather_than_pairs() } else { shape.is_joined() }
 }

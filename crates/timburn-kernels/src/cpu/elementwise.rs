@@ -7,7 +7,7 @@ use macerator::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::buffer::Output;
-use super::element::{Element, copy};
+use super::element::{Convert, Element};
 use super::memory::Block;
 use super::tile::lanes;
 use crate::level::AutoArch;
@@ -29,25 +29,10 @@ pub(crate) fn converted<T: Element, U: Element>(values: &[T]) -> Block<U> {
     values.par_chunks(CHUNK).enumerate().for_each(|(chunk, values)| {
         // SAFETY: a chunk of the result for each of the values'.
         let to = unsafe { pointer.at(chunk * CHUNK) };
-        AutoArch::new().dispatch(Converted { values, to });
+        AutoArch::new().dispatch(Convert { values, to });
     });
     // SAFETY: all chunks were written.
     unsafe { converted.finish() }
-}
-
-struct Converted<'a, T, U> {
-    values: &'a [T],
-    to: *mut U,
-}
-
-impl<T: Element, U: Element> WithSimd for Converted<'_, T, U> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self) {
-        // SAFETY: as many values as there are.
-        unsafe { copy::<S, T, U>(self.values.as_ptr(), self.to, self.values.len()) };
-    }
 }
 
 struct Add<'a, T> {

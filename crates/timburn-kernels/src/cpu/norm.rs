@@ -1,6 +1,6 @@
 //! Batch normalisation with what usually follows it (a residual sum, a ReLU) on plain slices `[n, c, …]`, forward and backward.
 //!
-//! A channel is the work of one thread, image after image: results do not depend on the number of threads. While a channel's values
+//! A channel, or of small planes some channels ([`norm_narrow`](super::norm_narrow)), is the work of one thread, image after image: results do not depend on the number of threads. While a channel's values
 //! are in the cache they are read several times and leave once.
 
 use macerator::{Simd, WithSimd};

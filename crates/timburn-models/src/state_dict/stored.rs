@@ -8,7 +8,8 @@ use super::apply::check;
 use super::{KeyPath, StateDict};
 
 /// A model whose parameters stay where they are stored, each until it is first needed: a network that is rewritten layer by layer, or of which
-/// only the head runs, is never in memory as a whole. Running statistics, which are small, are read at once.
+/// only the head runs, is never in memory as a whole. Running statistics, which are small, are read at once. For
+/// evaluation: what was frozen of the model is not any more.
 #[derive(Debug)]
 pub struct StoredModel<M> {
     model: M,
