@@ -99,10 +99,10 @@ impl Convolved for f32 {
     }
 }
 
-/// Whether output and input gradient of a convolution of bf16 are computed by [`joined`], in f32. Its weight gradient is wherever [`joined`] can: there
-/// both factors would have to be packed as pairs.
-fn joined_bf16(shape: &ConvShape) -> [bool; 2] {
-    if pairs() { shape.is_joined_rather_than_pairs() } else { shape.is_joined() }
+/// Whether output, input gradient and weight gradient of a convolution of bf16 are computed by [`joined`], in f32.
+fn joined_bf16(shape: &ConvShape) -> [bool; 3] {
+    let [output, input] = shape.is_joined();
+    if pairs() { shape.is_joined_rather_than_pairs() } else { [output, input, output] }
 }
 
 impl Convolved for bf16 {
@@ -142,6 +142,6 @@ impl Convolved for bf16 {
     }
 
     fn weight_gradient_joined(shape: &ConvShape, input: &[Self], gradient: &[Self]) -> Option<Block> {
-        shape.is_joined()[0].then(|| joined::weight_gradient(shape, &converted(input), &converted(gradient)))
+        joined_bf16(shape)[2].then(|| joined::weight_gradient(shape, &converted(input), &converted(gradient)))
     }
 }
