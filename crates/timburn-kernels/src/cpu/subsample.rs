@@ -84,3 +84,58 @@ impl Subsample {
         unsafe { gradient.finish() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::elementwise::{add, converted};
+    use super::super::tests::Random;
+    use super::*;
+    use half::bf16;
+
+    #[test]
+    fn pixels_and_slopes_go_where_plain_loops_put_them() {
+        let random = &mut Random(5);
+        for case in 0..40 {
+            let (inputs, stride) = (random.between(1, 7), random.between(1, 4));
+            let shape = Subsample {
+                images: random.between(1, 4),
+                inputs,
+                outputs: inputs + case % 5,
+                size: [random.between(1, 9), random.between(1, 20)],
+                stride,
+            };
+            let ([height, width], [rows, columns]) = (shape.size, shape.result());
+            let (x, slope) = (random.values(shape.input_len()), random.values(shape.output_len()));
+            let (mut y, mut dx) = (vec![0f32; slope.len()], vec![0f32; x.len()]);
+            for image in 0..shape.images {
+                for channel in 0..inputs {
+                    for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+                        let from = ((image * inputs + channel) * height + row * stride) * width + column * stride;
+                        let to = ((image * shape.outputs + channel + case % 5 / 2) * rows + row) * columns + column;
+                        (y[to], dx[from]) = (x[from], slope[to]);
+                    }
+                }
+            }
+            assert_eq!(shape.forward(&x)[..], y, "{shape:?}");
+            assert_eq!(shape.backward(&slope)[..], dx, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn sums_and_conversions_are_those_of_single_values() {
+        let random = &mut Random(6);
+        for len in [1, 15, 16, 17, 1000, (1 << 15) + 3] {
+            let (a, b) = (random.values(len), random.values(len));
+            let low: Vec<bf16> = converted::<f32, bf16>(&a).to_vec();
+            assert!(low.iter().zip(&a).all(|(low, &a)| *low == bf16::from_f32(a)), "{len}");
+            assert!(converted::<bf16, f32>(&low).iter().zip(&low).all(|(a, low)| *a == low.to_f32()), "{len}");
+            let mut sum = a.clone();
+            add(&mut sum, &b);
+            assert!(sum.iter().zip(a.iter().zip(&b)).all(|(sum, (a, b))| *sum == a + b), "{len}");
+            let (mut sum, added) = (low.clone(), converted::<f32, bf16>(&b));
+            add(&mut sum, &added);
+            let exact = low.iter().zip(&added[..]).map(|(a, b)| bf16::from_f32(a.to_f32() + b.to_f32()));
+            assert!(sum.iter().zip(exact).all(|(sum, exact)| *sum == exact), "{len}");
+        }
+    }
+}
