@@ -138,7 +138,7 @@ VARIANTS = {
     "resnet18": torchvision_variant("resnet18"),
     "resnet34": torchvision_variant("resnet34", eval_size=ODD),
     "resnet50": torchvision_variant("resnet50"),
-    "resnet101": torchvision_variant("resnet101"),
+    "resnet101": torchvision_variant("resnet101", train_bias_offset=3.0),
     "wide_resnet50_2": torchvision_variant("wide_resnet50_2"),
     # These have enough activations to meet the kink at the default offset all the same.
     "resnet152": torchvision_variant("resnet152", train_bias_offset=3.0),
@@ -146,15 +146,17 @@ VARIANTS = {
     "resnext101_64x4d": torchvision_variant("resnext101_64x4d", train_bias_offset=4.0),
     "resnext101_32x8d": torchvision_variant("resnext101_32x8d", train_bias_offset=4.0),
     "wide_resnet101_2": torchvision_variant("wide_resnet101_2", train_bias_offset=3.0),
-    "resnet18d": timm_variant("resnet18d", eval_size=ODD),
-    "resnet34d": timm_variant("resnet34d"),
-    "resnet50d": timm_variant("resnet50d", eval_size=ODD),
-    "resnet101d": timm_variant("resnet101d"),
-    "seresnet50": timm_variant("seresnet50"),
+    # Two candidates of their max pooling are nearer to each other than one rounding at the default offset. The
+    # shallow ones lose their last statistics to cancellation at larger ones.
+    "resnet18d": timm_variant("resnet18d", eval_size=ODD, train_bias_offset=2.5),
+    "resnet34d": timm_variant("resnet34d", train_bias_offset=2.5),
+    "resnet50d": timm_variant("resnet50d", eval_size=ODD, train_bias_offset=4.0),
+    "resnet101d": timm_variant("resnet101d", train_bias_offset=4.0),
+    "seresnet50": timm_variant("seresnet50", train_bias_offset=3.0),
     # At the default offset two activations are nearer to the kink than f32 is to f64.
     "keras_resnet50": Variant(keras_resnet50, train_bias_offset=3.0),
-    "resnet18_small": small_variant("resnet18"),
-    "resnet50_small": small_variant("resnet50", train_bias_offset=3.0),
+    "resnet18_small": small_variant("resnet18", train_bias_offset=4.0),
+    "resnet50_small": small_variant("resnet50", train_bias_offset=4.0),
     "resnet20": cifar_variant(20),
     "resnet32": cifar_variant(32),
     "resnet44": cifar_variant(44),
