@@ -81,18 +81,20 @@ impl Compiled {
     /// The classifier by the graph, where that computes it in another precision than the model; gradients are the model's to compute.
     #[cfg(feature = "flex")]
     fn compiled_logits(&self, pooled: &Tensor<2>) -> Option<Tensor<2>> {
-        let graph = self.graph.as_ref().filter(|graph| graph.precision() != Precision::F32 && pooled.device() == Device::flex())?;
+        // Burn's devices are equal with and without autodiff.
+        let here = pooled.device() == Device::flex() && !pooled.is_autodiff();
+        let graph = self.graph.as_ref().filter(|graph| here && graph.precision() != Precision::F32)?;
         let [images, _] = pooled.dims();
         let values = pooled.clone().try_into_data().ok()?.convert::<f32>().try_to_vec::<f32>().ok()?;
         let logits = graph.classify(&values, images).ok()??;
         Some(Tensor::from_data(TensorData::new(logits, [images, self.num_classes()]), &pooled.device()))
     }
 
-    /// The body by the graph; `None` where there is none, or the images do not suit it.
+    /// The body by the graph; `None` where there is none, or the images do not suit it; gradients are the model's to compute.
     fn compiled_features(&self, images: &Tensor<4>) -> Option<Tensor<4>> {
         #[cfg(feature = "flex")]
         {
-            let graph = self.graph.as_ref()?;
+            let graph = self.graph.as_ref().filter(|_| !images.is_autodiff())?;
             let shape = images.dims();
             let values = images.clone().try_into_data().ok()?.convert::<f32>().try_to_vec::<f32>().ok()?;
             let (features, shape) = graph.feature_map(&values, shape).ok()?;

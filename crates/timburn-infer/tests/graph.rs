@@ -145,7 +145,9 @@ fn images_that_do_not_fit_are_refused() {
     }
     // However large: a number, or an error.
     let _ = graph.memory(8, [1 << 33; 2]);
-    let _ = graph.memory(usize::MAX, [usize::MAX / 2; 2]);
+    for size in [[usize::MAX / 2; 2], [usize::MAX, 224], [usize::MAX; 2]] {
+        let _ = graph.memory(usize::MAX, size);
+    }
 }
 
 /// Working memory goes from call to call, whatever the size of the images, and never to two at once.

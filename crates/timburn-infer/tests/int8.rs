@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use timburn_core::{Error, WeightsError, seed};
-use timburn_infer::{Calibrator, Compiled, Graph, GraphOptions, Precision, Predictor};
+use timburn_infer::{Calibrator, Compiled, GradCam, Graph, GraphOptions, Precision, Predictor};
 use timburn_models::{ARCHITECTURES, ImageModel, Model, ModelOptions, StateDict, WeightTensor, create, load_state_dict, state_dict};
 use timburn_weights::ActivationRanges;
 
@@ -251,8 +251,13 @@ fn a_compiled_model_classifies_as_the_graph_does() {
     assert!(graph.classify(&pooled, 3).is_err());
     assert_eq!(graph.classify(&[], 0).expect("nothing"), Some(Vec::new()));
 
-    let compiled = Compiled::quantized(model, &device, &ranges).expect("compiled");
+    let compiled = Compiled::quantized(model.clone(), &device, &ranges).expect("compiled");
     assert_eq!(compiled.precision(), Precision::Int8);
+    // Gradients are the model's: an explanation is the same.
+    let picture = Tensor::<4>::from_data(TensorData::new(images[..images.len() / 2].to_vec(), [1, 3, 64, 64]), &device);
+    let by_model = GradCam::new(&model, &bundle.preprocessing, None, &device).expect("a stage");
+    let by_graph = GradCam::new(&compiled, &bundle.preprocessing, None, &device).expect("a stage");
+    assert_eq!(by_graph.map_tensor(picture.clone(), Some(3)).expect("a map"), by_model.map_tensor(picture, Some(3)).expect("a map"));
     let features = Tensor::<2>::from_data(TensorData::new(pooled.clone(), [2, pooled.len() / 2]), &device);
     let found = compiled.classify(features).into_data().try_to_vec::<f32>().expect("logits");
     assert_eq!(found, expected);

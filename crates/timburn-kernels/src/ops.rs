@@ -69,8 +69,7 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> T
         && parameters([&weight])
         && bias.as_ref().is_none_or(|bias| parameters([bias]) && bias.dims() == [outputs])
     {
-        let (input, weight) = (input.reshape([n, inputs, 1, 1]), weight.reshape([outputs, inputs, 1, 1]));
-        return conv2d(input, weight, bias, ConvOptions::new([1, 1], [0, 0], [1, 1], 1)).reshape([n, outputs]);
+        return crate::flex::linear(input, weight, bias);
     }
     let dtype = input.dtype();
     let products = input.matmul(typed(weight, dtype).transpose());
@@ -123,10 +122,16 @@ pub fn max_pool_3x3_s2(input: Tensor<4>) -> Tensor<4> {
 /// after: `[n, c, h, w]` → `[n, channels, ⌈h / stride⌉, ⌈w / stride⌉]`. The shortcut without parameters of He et al. (2015), option A.
 ///
 /// # Panics
-/// For a stride of 0, or fewer channels than the input's.
+/// For a stride of 0, fewer channels than the input's, or more than any memory holds.
 pub fn subsample(input: Tensor<4>, stride: usize, channels: usize) -> Tensor<4> {
-    let inputs = input.dims()[1];
+    let [n, inputs, height, width] = input.dims();
     assert!(stride > 0 && channels >= inputs, "a stride of {stride}, {channels} channels of {inputs}: expected at least 1, and as many");
+    let len = [n, height.div_ceil(stride), width.div_ceil(stride)].into_iter().try_fold(channels, usize::checked_mul);
+    assert!(
+        len.is_some_and(|len| len <= isize::MAX as usize / 16),
+        "{channels} channels of {:?}: more than any memory holds",
+        input.dims()
+    );
     #[cfg(feature = "flex")]
     if activations(&input) && !input.dims().contains(&0) {
         return crate::flex::subsample(input, stride, channels);

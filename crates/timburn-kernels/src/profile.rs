@@ -27,6 +27,11 @@ pub enum Work {
         /// Groups of channels.
         groups: usize,
     },
+    /// A fully connected layer, or one of its gradients.
+    Linear {
+        /// Which of them.
+        pass: ConvPass,
+    },
     /// A batch normalisation with what follows it.
     Norm {
         /// Whether it is the gradient.
@@ -48,7 +53,7 @@ pub enum Work {
     Update,
 }
 
-/// The three passes of a convolution, and the sum that is its bias' gradient.
+/// The three passes of a convolution or a fully connected layer, and the sum that is its bias' gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConvPass {
     /// The output.
@@ -65,7 +70,7 @@ impl Work {
     /// Whether it belongs to the backward pass.
     pub fn is_backward(&self) -> bool {
         match self {
-            Self::Convolution { pass, .. } => *pass != ConvPass::Forward,
+            Self::Convolution { pass, .. } | Self::Linear { pass } => *pass != ConvPass::Forward,
             Self::Norm { backward } | Self::MaxPool { backward } | Self::Subsample { backward } => *backward,
             Self::Sum => true,
             Self::Update => false,
@@ -78,7 +83,7 @@ impl Work {
 pub struct Event {
     /// What it computed.
     pub work: Work,
-    /// Multiplications and additions of a convolution as it is defined, however it was computed; 0 of anything else.
+    /// Multiplications and additions of a convolution or a fully connected layer as it is defined, however it was computed; 0 of anything else.
     pub operations: u64,
     /// Bytes that have to be read and written at least.
     pub bytes: u64,

@@ -136,11 +136,11 @@ impl Architecture {
         let unsupported = |option, value: String, reason: &str| {
             Err(ModelError::UnsupportedOption { architecture: self.name.into(), option, value, reason: reason.into() }.into())
         };
-        if options.classes == Some(0) {
-            return argument("classes", "0".into(), "at least 1");
-        }
-        if options.in_channels == 0 {
-            return argument("in_channels", "0".into(), "at least 1");
+        // Beyond these a slip of the pen takes all memory, or more than there is.
+        for (name, count, most) in [("classes", options.classes.unwrap_or(1), 1 << 20), ("in_channels", options.in_channels, 1 << 12)] {
+            if !(1..=most).contains(&count) {
+                return argument(name, count.to_string(), &format!("1 to {most}"));
+            }
         }
         for (name, rate) in [("dropout", options.dropout.unwrap_or(0.0)), ("drop_path", options.drop_path)] {
             if !(0.0..1.0).contains(&rate) {

@@ -142,7 +142,10 @@ fn impossible_options_are_errors() {
         matches!(build("resnet5", default()), Some(Error::Model(ModelError::UnknownArchitecture { nearest, .. })) if nearest[0] == "resnet50")
     );
     assert!(matches!(build("resnet18", ModelOptions::classes(0)), Some(Error::Argument { name: "classes", .. })));
-    assert!(matches!(build("resnet18", ModelOptions { in_channels: 0, ..default() }), Some(Error::Argument { .. })));
+    for in_channels in [0, 1 << 40, usize::MAX] {
+        assert!(matches!(build("resnet18", ModelOptions { in_channels, ..default() }), Some(Error::Argument { name: "in_channels", .. })));
+    }
+    assert!(matches!(build("resnet18", ModelOptions::classes(1 << 40)), Some(Error::Argument { name: "classes", .. })));
     assert!(matches!(build("resnet18", ModelOptions { drop_path: 1.0, ..default() }), Some(Error::Argument { .. })));
     assert!(matches!(build("resnet18", ModelOptions { dropout: Some(f64::NAN), ..default() }), Some(Error::Argument { .. })));
     assert!(matches!(build("resnet18", ModelOptions { output_stride: 7, ..default() }), Some(Error::Argument { .. })));

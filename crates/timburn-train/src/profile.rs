@@ -48,10 +48,10 @@ impl<M: ImageModel> Learner<M> {
 /// The parts of a step from its kernels, in order, and from when it began, when the gradients were there, and when it ended.
 fn parts(events: &[Event], [begin, between, end]: [Instant; 3]) -> Vec<PartTime> {
     let Some(turn) = events.iter().position(|event| event.work.is_backward()) else { return Vec::new() };
-    // From the last normalisation forward to the first one backward lie pooling, classifier, whose layers are pointwise convolutions, and loss.
-    let body = |event: &Event| !matches!(event.work, Work::Convolution { kernel: [1, 1], .. });
-    let begins = events.iter().take(turn).rposition(body).map_or(0, |last| last + 1);
-    let ends = events.iter().skip(turn).position(body).map_or(turn, |first| turn + first);
+    // From the first fully connected layer to the last of their gradients, with what lies before the one and after the other: pooling.
+    let is_linear = |event: &Event| matches!(event.work, Work::Linear { .. });
+    let begins = events.iter().position(is_linear).map_or(turn, |first| first.min(turn));
+    let ends = events.iter().rposition(is_linear).map_or(turn, |last| turn.max(last + 1));
     let head = begins..=ends;
     let mut sums: BTreeMap<(usize, String), (Duration, u64, u64)> = BTreeMap::new();
     let mut add = |name: (usize, String), time: Duration, operations: u64, bytes: u64| {
@@ -64,11 +64,10 @@ fn parts(events: &[Event], [begin, between, end]: [Instant; 3]) -> Vec<PartTime>
             add((UPDATE, "update".into()), Duration::ZERO, 0, event.bytes);
             continue;
         }
-        let in_head = head.contains(&index);
-        let gap = if in_head { (HEAD, "head and loss".into()) } else { (OTHER, "between the kernels: Burn's operations".into()) };
+        let gap =
+            if head.contains(&index) { (HEAD, "head and loss".into()) } else { (OTHER, "between the kernels: Burn's operations".into()) };
         add(gap, event.begin.saturating_duration_since(last), 0, 0);
-        let class = if in_head && !body(event) { (HEAD, "head and loss".into()) } else { class(&event.work) };
-        add(class, event.end.saturating_duration_since(event.begin), event.operations, event.bytes);
+        add(class(&event.work), event.end.saturating_duration_since(event.begin), event.operations, event.bytes);
         last = event.end;
     }
     add((OTHER, "between the kernels: Burn's operations".into()), between.saturating_duration_since(last), 0, 0);
@@ -111,6 +110,7 @@ fn class(work: &Work) -> (usize, String) {
             };
             (place + order, format!("convolution {layer}, {pass}"))
         }
+        Work::Linear { .. } => (HEAD, "head and loss".to_owned()),
         Work::Norm { backward } => (NORM + usize::from(backward), format!("batch norm, {}", direction(backward))),
         Work::MaxPool { backward } => (POOL + usize::from(backward), format!("maximum pool, {}", direction(backward))),
         Work::Subsample { backward } => (SUM - 2 + usize::from(backward), format!("shortcut, {}", direction(backward))),
@@ -141,8 +141,8 @@ mod tests {
             event(conv(ConvPass::Forward, 16, 3, 1, 1), 50, 11, 13),
             event(conv(ConvPass::Forward, 16, 3, 1, 1), 50, 15, 18),
             event(Work::Norm { backward: false }, 0, 18, 20),
-            event(conv(ConvPass::Forward, 16, 1, 1, 1), 5, 21, 22),
-            event(conv(ConvPass::WeightGradient, 16, 1, 1, 1), 6, 27, 29),
+            event(Work::Linear { pass: ConvPass::Forward }, 5, 21, 22),
+            event(Work::Linear { pass: ConvPass::WeightGradient }, 6, 27, 29),
             event(Work::Norm { backward: true }, 0, 30, 33),
             event(conv(ConvPass::WeightGradient, 16, 1, 2, 1), 7, 33, 40),
             event(conv(ConvPass::InputGradient, 16, 3, 2, 16), 8, 44, 45),
@@ -159,7 +159,6 @@ mod tests {
                 ("convolution depthwise strided, input gradient", 1, 8, 8),
                 ("batch norm, forward", 2, 0, 8),
                 ("batch norm, backward", 3, 0, 8),
-                // The classifier is a pointwise convolution.
                 ("head and loss", 10, 11, 16),
                 ("between the kernels: Burn's operations", 12, 0, 0),
                 ("update", 10, 0, 8),

@@ -107,6 +107,14 @@ fn channels_are_adapted_and_heads_replaced_only_when_asked() {
     let scale = expected.iter().fold(0f32, |scale, x| scale.max(x.abs()));
     assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4 * scale));
 
+    // A file may say anything.
+    for shape in [[64, 3, 0, 7], [0, 3, 7, 7], [64, 3, 7, 0]] {
+        let mut bundle = bundle.clone();
+        bundle.weights.tensors.insert("conv1.weight".into(), WeightTensor::from_f32(shape.to_vec(), Vec::new()));
+        let gray = bundle.load_with(&ModelOptions { in_channels: 1, ..ModelOptions::default() }, &flex());
+        assert!(matches!(gray, Err(Error::Weights(WeightsError::Corrupt { .. }))), "{gray:?}");
+    }
+
     let seven = bundle.load_with(&ModelOptions::classes(7), &flex()).unwrap();
     assert_eq!(seven.num_classes(), 7);
     let (new, old) = (state_dict(&seven), state_dict(&model("resnet18")));

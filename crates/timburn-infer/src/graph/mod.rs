@@ -203,8 +203,8 @@ impl Graph {
     /// As [`features`](Self::features).
     pub fn feature_map(&self, images: &[f32], shape: [usize; 4]) -> Result<(Vec<f32>, [usize; 4])> {
         let size = [shape[2], shape[3]];
-        let map = each!(&self.body, program => program.plan(size)?.maps[program.features()]);
         let values = self.compute(images, shape, Wanted::FeatureMap)?;
+        let map = each!(&self.body, program => program.plan(size)?.maps[program.features()]);
         Ok((values, [shape[0], map.channels, map.height, map.width]))
     }
 

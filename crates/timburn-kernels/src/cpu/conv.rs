@@ -31,6 +31,8 @@ pub(crate) struct ConvShape {
     pub(crate) groups: usize,
     /// Height and width of the output.
     pub(crate) result: [usize; 2],
+    /// A fully connected layer: maps of one pixel. The same kernels, another name for who listens.
+    pub(crate) dense: bool,
 }
 
 impl ConvShape {

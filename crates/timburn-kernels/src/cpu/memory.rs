@@ -43,7 +43,7 @@ fn class(len: usize) -> usize {
 }
 
 fn layout(capacity: usize) -> Layout {
-    // A length that overflows here would have overflowed before: there are tensors of it.
+    // `Block::new` refuses what would overflow here.
     let size = capacity.saturating_mul(size_of::<f32>()).min(isize::MAX as usize - LINE * size_of::<f32>());
     Layout::from_size_align(size, LINE * size_of::<f32>()).unwrap_or(Layout::new::<[f32; LINE]>())
 }
@@ -108,7 +108,8 @@ impl<T: Element> Block<T> {
     pub(crate) fn new(len: usize) -> Self {
         const { assert!(size_of::<T>() <= size_of::<f32>()) };
         let of = PhantomData;
-        // No overflow where an f32 of each would fit.
+        // Far from where the arithmetic of sizes would wrap and give less room than asked for.
+        assert!(len <= isize::MAX as usize / 16, "{len} values: more than any memory holds");
         let capacity = class(len.div_ceil(size_of::<f32>() / size_of::<T>()));
         if capacity >= SMALLEST
             && let Some((start, capacity)) = Pool::lock().take(capacity)

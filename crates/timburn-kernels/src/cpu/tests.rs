@@ -123,7 +123,7 @@ fn convolutions_of_random_shapes_agree_with_plain_loops() {
         let (before, after, dilation) = (pair(0, 4), pair(0, 4), pair(1, 2));
         let images = random.between(1, 9);
         let (inputs, outputs) = (groups * channels, groups * rows);
-        let shape = ConvShape { images, inputs, outputs, size, kernel, stride, before, dilation, groups, result: [0; 2] };
+        let shape = ConvShape { images, inputs, outputs, size, kernel, stride, before, dilation, groups, result: [0; 2], dense: false };
         if let Some(shape) = fit(shape, after) {
             check_convolution(&shape, random);
             check_bf16_convolution(&shape);
@@ -141,7 +141,7 @@ fn winograd_convolutions_of_random_shapes_agree_with_plain_loops() {
         let ([inputs, outputs], size, before, after) = (pair(1, 5).map(|blocks| 16 * blocks), pair(1, 23), pair(0, 2), pair(0, 2));
         let (kernel, stride, dilation) = ([3; 2], [1; 2], [1; 2]);
         let images = random.between(1, 5);
-        let shape = ConvShape { images, inputs, outputs, size, kernel, stride, before, dilation, groups: 1, result: [0; 2] };
+        let shape = ConvShape { images, inputs, outputs, size, kernel, stride, before, dilation, groups: 1, result: [0; 2], dense: false };
         // With zeros after the map that its gradient does not reach, too.
         if let Some(shape) = fit(shape, after)
             && shape.winograd() != [None; 2]
@@ -166,6 +166,7 @@ fn base(inputs: usize, outputs: usize, size: usize, kernel: usize, stride: usize
         dilation: [1; 2],
         groups: 1,
         result: [0; 2],
+        dense: false,
     }
 }
 
@@ -242,6 +243,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
         dilation: [1, 1],
         groups: 1,
         result: [17, 18],
+        dense: false,
     };
     let strided = ConvShape { stride: [2, 2], result: [9, 9], ..shape };
     let (few, many) = (ConvShape { inputs: 48, outputs: 32, ..shape }, ConvShape { inputs: 144, outputs: 128, ..shape });

@@ -52,7 +52,7 @@ pub(super) fn check_bf16_convolution(shape: &ConvShape) {
 fn results_do_not_depend_on_the_number_of_threads() {
     let (size, before, dilation) = ([17, 18], [1, 1], [1, 1]);
     let (images, inputs, outputs, kernel, stride, groups) = (5, 40, 24, [3, 3], [1, 1], 1);
-    let shape = ConvShape { images, inputs, outputs, size, kernel, stride, before, dilation, groups, result: size };
+    let shape = ConvShape { images, inputs, outputs, size, kernel, stride, before, dilation, groups, result: size, dense: false };
     let winograd = ConvShape { inputs: 48, outputs: 32, ..shape };
     let strided = ConvShape { stride: [2, 2], result: [9, 9], ..shape };
     let pointwise = ConvShape { kernel: [1, 1], before: [0, 0], inputs: 500, ..shape };
@@ -86,7 +86,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
 fn nan_and_infinity_are_not_swallowed() {
     let (kernel, stride, dilation, groups) = ([1, 1], [1, 1], [1, 1], 1);
     let size = [4, 5];
-    let shape = ConvShape { images: 2, inputs: 3, outputs: 9, size, kernel, stride, before: [0, 0], dilation, groups, result: size };
+    let shape =
+        ConvShape { images: 2, inputs: 3, outputs: 9, size, kernel, stride, before: [0, 0], dilation, groups, result: size, dense: false };
     let mut input = vec![bf16::ONE; shape.input_len()];
     (input[0], input[22]) = (bf16::NAN, bf16::INFINITY);
     for no_pairs in [false, true] {

@@ -132,11 +132,18 @@ fn tensor<T: Stored>(values: impl Into<Block<T>>, shape: impl Into<Shape>) -> Fl
     FlexTensor::new(super::bytes::bytes(values.into()), Layout::contiguous(shape.into()), T::DTYPE)
 }
 
+/// The kernels read as many values as the shape says: a gradient of another one, as an operation of somebody else's may register, must not reach them.
+fn whole(slope: &FlexTensor, expected: [usize; 4]) {
+    let found = slope.layout().shape();
+    assert!(found.iter().eq(&expected), "a gradient of shape {found:?} for an output of {expected:?}");
+}
+
 /// What a pass of a convolution computes, for who listens: all three have the same products.
 fn conv_work<T>(shape: &ConvShape, pass: ConvPass) -> (Work, usize, usize) {
     let ConvShape { inputs, outputs, kernel, stride, groups, .. } = *shape;
     let weights = outputs * (inputs / groups) * kernel[0] * kernel[1];
-    let work = Work::Convolution { pass, inputs, outputs, kernel, stride, groups };
+    let convolution = Work::Convolution { pass, inputs, outputs, kernel, stride, groups };
+    let work = if shape.dense { Work::Linear { pass } } else { convolution };
     if pass == ConvPass::BiasGradient {
         return (work, 0, size_of::<T>() * shape.output_len());
     }
@@ -153,6 +160,7 @@ fn conv_forward<T: Stored>(x: &FlexTensor, weight: &FlexTensor, bias: Option<&Fl
 
 pub(super) fn conv_input_gradient(slope: &FlexTensor, weight: &FlexTensor, shape: &ConvShape) -> FlexTensor {
     fn typed<T: Stored>(slope: &FlexTensor, weight: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+        whole(slope, [shape.images, shape.outputs, shape.result[0], shape.result[1]]);
         let (slope, weight) = (Values::new(slope), Values::new(weight));
         let gradient = || conv::input_gradient::<T>(shape, slope.slice(), weight.slice());
         let gradient = tell(|| conv_work::<T>(shape, ConvPass::InputGradient), gradient);
@@ -164,6 +172,7 @@ pub(super) fn conv_input_gradient(slope: &FlexTensor, weight: &FlexTensor, shape
 /// In f32, as the weight.
 pub(super) fn conv_weight_gradient(x: &FlexTensor, slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
     fn typed<T: Stored>(x: &FlexTensor, slope: &FlexTensor, shape: &ConvShape) -> FlexTensor {
+        whole(slope, [shape.images, shape.outputs, shape.result[0], shape.result[1]]);
         let (x, slope) = (Values::new(x), Values::new(slope));
         let gradient = || conv::weight_gradient::<T>(shape, x.slice(), slope.slice());
         let gradient = tell(|| conv_work::<T>(shape, ConvPass::WeightGradient), gradient);
@@ -325,6 +334,7 @@ fn typed_norm_backward<T: Stored>(state: &NormState<'_>, slope: FlexTensor) -> N
         output: output.as_ref().map(Values::slice),
         batch_statistics: state.batch_statistics,
     };
+    whole(&slope, [dims[0], dims[1], dims[2], dims[3]]);
     let mut residual = state.output.map(|_| Output::<T>::new(dims.num_elements()));
     let mut slope = owned(slope);
     // In place where nobody else holds the gradient, else in a copy.
@@ -339,4 +349,34 @@ fn typed_norm_backward<T: Stored>(state: &NormState<'_>, slope: FlexTensor) -> N
     let residual = residual.map(|residual| tensor(unsafe { residual.finish() }, dims));
     let parameter = |values: Vec<f32>| tensor::<f32>(values, [shape.channels]);
     NormGradients { x: slope, gamma: parameter(gradients.gamma), beta: parameter(gradients.beta), residual }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::ops::ConvOptions;
+
+    use super::*;
+    use crate::Activation;
+
+    fn ones<const D: usize>(shape: [usize; D]) -> FlexTensor {
+        tensor(vec![1f32; shape.iter().product()], shape)
+    }
+
+    /// An operation of somebody else's may register any gradient.
+    #[test]
+    #[should_panic(expected = "a gradient of shape")]
+    fn a_gradient_of_another_shape_does_not_reach_the_normalisation() {
+        let (x, parameter) = (ones([2, 3, 4, 4]), ones([3]));
+        let after = After { epsilon: 1e-5, activation: Activation::Identity };
+        let [gamma, beta, mean, variance] = [&parameter; 4];
+        let state = NormState { x: &x, gamma, beta, mean, variance, output: None, after, batch_statistics: true };
+        norm_backward(&state, ones([1, 3, 4, 4]));
+    }
+
+    #[test]
+    #[should_panic(expected = "a gradient of shape")]
+    fn a_gradient_of_another_shape_does_not_reach_the_convolution() {
+        let shape = super::super::conv_shape([2, 3, 4, 4], [5, 3, 1, 1], &ConvOptions::new([1, 1], [0, 0], [1, 1], 1)).unwrap();
+        conv_weight_gradient(&ones([2, 3, 4, 4]), &ones([1, 5, 4, 4]), &shape);
+    }
 }

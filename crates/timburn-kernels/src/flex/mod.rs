@@ -74,11 +74,15 @@ pub(crate) fn conv_shape(input: [usize; 4], weight: [usize; 4], options: &ConvOp
     }
     let result = |axis: usize| {
         let (before, after) = options.padding[axis];
-        let reach = options.dilation[axis] * kernel[axis].checked_sub(1)? + 1;
+        let reach = options.dilation[axis].checked_mul(kernel[axis].checked_sub(1)?)?.checked_add(1)?;
         let stride = options.stride[axis];
         (stride > 0 && size[axis] > 0).then_some(())?;
-        Some((size[axis] + before + after).checked_sub(reach)? / stride + 1)
+        Some(size[axis].checked_add(before)?.checked_add(after)?.checked_sub(reach)? / stride + 1)
     };
+    let result = [result(0)?, result(1)?];
+    // Burn's refuses what no memory holds.
+    let len = [images, outputs, result[0]].into_iter().try_fold(result[1], usize::checked_mul)?;
+    (len <= isize::MAX as usize / 16).then_some(())?;
     let [(before_rows, _), (before_columns, _)] = options.padding;
     Some(ConvShape {
         images,
@@ -90,8 +94,30 @@ pub(crate) fn conv_shape(input: [usize; 4], weight: [usize; 4], options: &ConvOp
         before: [before_rows, before_columns],
         dilation: options.dilation,
         groups,
-        result: [result(0)?, result(1)?],
+        result,
+        dense: false,
     })
+}
+
+/// `input` `[n, inputs]`, `weight` `[outputs, inputs]`: `[n, outputs]`, none of them 0.
+pub(crate) fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let ([images, inputs], [outputs, _]) = (input.dims(), weight.dims());
+    let (one, before) = ([1, 1], [0, 0]);
+    let shape = ConvShape {
+        images,
+        inputs,
+        outputs,
+        size: one,
+        kernel: one,
+        stride: one,
+        before,
+        dilation: one,
+        groups: 1,
+        result: one,
+        dense: true,
+    };
+    let (input, weight) = (input.reshape([images, inputs, 1, 1]), weight.reshape([outputs, inputs, 1, 1]));
+    conv2d(input, weight, bias, shape).reshape([images, outputs])
 }
 
 pub(crate) fn conv2d(input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, shape: ConvShape) -> Tensor<4> {

@@ -44,15 +44,17 @@ impl ConvSpec {
     pub fn plan(&self, size: [usize; 2]) -> Option<([usize; 2], Border)> {
         let axis = |axis: usize| {
             let (size, reach) = (size[axis], self.reach(axis));
+            // Pixels that the taps of so many outputs see.
+            let span = |output: usize| (output.max(1) - 1).saturating_mul(self.stride).saturating_add(reach);
             let (before, output) = match self.padding {
-                Padding::Zeros(zeros) => (zeros, (size + 2 * zeros).checked_sub(reach)? / self.stride + 1),
+                Padding::Zeros(zeros) => (zeros, size.checked_add(2 * zeros)?.checked_sub(reach)? / self.stride + 1),
                 Padding::Same => {
                     let output = size.div_ceil(self.stride);
-                    (((output.max(1) - 1) * self.stride + reach).saturating_sub(size) / 2, output)
+                    (span(output).saturating_sub(size) / 2, output)
                 }
             };
             // Zeros that no tap of any output sees need not be there.
-            let after = ((output.max(1) - 1) * self.stride + reach).saturating_sub(before + size);
+            let after = span(output).saturating_sub(before.saturating_add(size));
             (size > 0).then_some((output, before, after))
         };
         let ((height, top, bottom), (width, left, right)) = (axis(0)?, axis(1)?);
