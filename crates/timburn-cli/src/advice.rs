@@ -59,6 +59,7 @@ fn device_advice(error: &DeviceError) -> Option<&'static str> {
 
 fn data_advice(error: &DataError) -> Option<&'static str> {
     match error {
+        DataError::Open { source, .. } => io_advice(source.kind()),
         DataError::Unrecognised { .. } => Some("put the pictures of each class into a folder of its own, and name the folder above them"),
         DataError::NoClasses { .. } | DataError::EmptyClass { .. } => Some("a class is a folder with the class's pictures in it"),
         DataError::OneClass { .. } => Some("add a folder with pictures of anything else"),
@@ -69,7 +70,7 @@ fn data_advice(error: &DataError) -> Option<&'static str> {
         DataError::MissingFiles { .. } => Some("paths in a list are relative to the folder it is in"),
         DataError::HostileArchive { .. } => Some("nothing was unpacked; get the archive from its maker"),
         DataError::TooManyBadFiles { .. } => {
-            Some("`timburn data inspect` lists them all; remove them, or allow more with --set loader.skip_bad=0.1 (timburn train)")
+            Some("`timburn data inspect` lists them all: remove them (`timburn train` also takes --set loader.skip_bad=0.1)")
         }
         DataError::Worker { .. } => Some("`timburn data inspect` checks every picture of a data set"),
         _ => None,
@@ -80,6 +81,8 @@ fn weights_advice(error: &WeightsError) -> Option<&'static str> {
     match error {
         WeightsError::Mismatch(_) => Some("name the architecture that these weights are of with --model; `timburn models` lists them"),
         WeightsError::UnknownFormat { .. } => Some("name a .safetensors, .pth or .timburn file"),
+        WeightsError::Open { source, .. } => io_advice(source.kind()),
+        WeightsError::NonFinite { .. } => Some("the weights are damaged, or of another network or precision: get the file again"),
         WeightsError::Corrupt { .. } => Some("get the file again"),
         WeightsError::Hash { .. } => Some("remove the file and get it again"),
         _ => None,
@@ -88,7 +91,9 @@ fn weights_advice(error: &WeightsError) -> Option<&'static str> {
 
 fn checkpoint_advice(error: &CheckpointError) -> Option<&'static str> {
     match error {
-        CheckpointError::NotSaved { .. } => Some("free some space, then go on with `timburn train --resume DIR`"),
+        CheckpointError::NotSaved { .. } => {
+            Some("free some space; `timburn train --resume DIR` goes on with what `timburn train` began, the others begin again")
+        }
         CheckpointError::Damaged { .. } => Some("remove that checkpoint: `timburn train --resume DIR` then takes the one before"),
         CheckpointError::NoneComplete { .. } => Some("start the run again in another folder"),
         CheckpointError::NoSuchStep { .. } => Some("the folder lists the steps there are"),

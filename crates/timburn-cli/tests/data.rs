@@ -41,6 +41,29 @@ fn inspect_counts_finds_the_bad_and_the_equal_and_draws() {
 }
 
 #[test]
+fn pictures_in_two_parts_are_found() {
+    let folder = folder();
+    let photograph = include_bytes!("../../timburn-data/assets/chelsea.jpg");
+    for (name, copies) in [("train/a/1.jpg", 0), ("train/b/2.jpg", 1), ("train/b/3.jpg", 2), ("test/a/4.jpg", 3), ("test/b/5.jpg", 1)] {
+        let path = folder.path().join("set").join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        // What follows the end of the picture is part of the file.
+        let bytes = [&photograph[..], &vec![0; copies]].concat();
+        std::fs::write(path, bytes).expect("writes");
+    }
+    let output = timburn(&["data", "inspect", "set"], folder.path());
+    let text = stdout(&output);
+    assert!(text.contains("in train and test: 1 of the test's 2 pictures") && text.contains("train/b/2.jpg = test/b/5.jpg"), "{text}");
+    let output = timburn(&["data", "inspect", "set", "--json"], folder.path());
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(found["shared"][0]["pairs"], serde_json::json!([["train/b/2.jpg", "test/b/5.jpg"]]));
+    // Whoever trains on it is told too.
+    let output = timburn(&["finetune", "set", "--head-only", "--validation", "0.4", "-o", "out"], folder.path());
+    assert!(stderr(&output).contains("1 of the 2 test pictures are training pictures too"), "{}", stderr(&output));
+    assert!(stdout(&output).contains("1 of them are training pictures too"), "{} {}", stdout(&output), stderr(&output));
+}
+
+#[test]
 fn what_is_no_data_set_says_what_would_be() {
     let folder = folder();
     std::fs::write(folder.path().join("notes.txt"), "no pictures").expect("writes");
@@ -49,7 +72,7 @@ fn what_is_no_data_set_says_what_would_be() {
     let text = stderr(&output);
     assert!(text.contains("class folders") && text.contains("CIFAR") && text.contains("WebDataset"), "{text}");
     let output = timburn(&["data", "inspect", "nowhere"], folder.path());
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(stderr(&output).contains("nowhere"), "{}", stderr(&output));
 }
 

@@ -97,6 +97,27 @@ fn a_folder_becomes_a_classifier_with_evidence_that_predicts_and_is_scored() {
     );
     assert_eq!(fs::read_dir(folder.path().join("cache-of-features")).expect("features").count(), 4);
 
+    let kept: Value = serde_json::from_slice(&fs::read(out.join("result.json")).expect("a result")).expect("JSON");
+    assert_eq!((&kept["best"], &kept["chosen"]), (&outcome["validation"]["top1"], &"head".into()));
+    assert_eq!(kept["validation"]["confusion"].as_array().expect("a table").len(), 2);
+    assert!(fs::read_to_string(out.join("recipe.toml")).expect("a recipe").contains("name = \"efficientnet_lite0.in1k\""));
+
+    // What a dry run promises is what is done, with few pictures of each class too.
+    let few = ["finetune", data, "--head-only", "--per-class", "5", "--views", "3", "--dry-run", "--json"];
+    let promised: Value = serde_json::from_slice(&timburn(&few, folder.path()).stdout).expect("JSON");
+    assert_eq!((&promised["passes"], &promised["seen"], &promised["scored"]), (&46.into(), &10.into(), &16.into()));
+
+    // One bit of one weight.
+    let mut damaged = fs::read(out.join("model.timburn")).expect("a bundle");
+    let place = damaged.len() / 2;
+    damaged[place] ^= 0x40;
+    fs::write(folder.path().join("damaged.timburn"), &damaged).expect("writes");
+    for verb in [&["predict", picture.to_str().expect("UTF-8"), "--weights", "damaged.timburn"][..], &["eval", "damaged.timburn", data]] {
+        let output = timburn(verb, folder.path());
+        assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(4), true), "{}", stderr(&output));
+        assert!(stderr(&output).contains("checksum"), "{}", stderr(&output));
+    }
+
     // What it said of itself is what it scores.
     let eval = timburn(&["eval", "out/model.timburn", data, "--json", "-o", "scored"], folder.path());
     assert!(eval.status.success() && eval.stderr.is_empty(), "{}", stderr(&eval));
@@ -181,7 +202,7 @@ fn errors_say_what_to_do_and_leave_nothing() {
     let lite0 = ["eval", "efficientnet_lite0", two];
     let before = fs::read_dir(path).expect("lists").count();
     let cases: [(Vec<&str>, i32, &str); 22] = [
-        (vec!["finetune", "nowhere"], 1, "nowhere"),
+        (vec!["finetune", "nowhere"], 3, "nowhere"),
         (vec!["finetune", two, "--model", "resnet5"], 4, "did you mean `resnet50`"),
         (vec!["finetune", two, "--model", "resnet50"], 4, "put it at"),
         (vec!["finetune", two, "-o", "occupied"], 2, "occupied: the folder is not empty"),
@@ -200,8 +221,8 @@ fn errors_say_what_to_do_and_leave_nothing() {
         ([&lite0[..], &["--map", "part.csv"]].concat(), 2, "`class 1`"),
         ([&lite0[..], &["--split", "test"]].concat(), 2, "--split = test"),
         (vec!["eval", "efficientnet_lite", two], 4, "did you mean `efficientnet_lite"),
-        (vec!["eval", "missing.timburn", two], 1, "missing.timburn"),
-        (vec!["compare", "efficientnet_lite0", "runs/missing", two, "--map", "part.csv"], 1, "runs/missing"),
+        (vec!["eval", "missing.timburn", two], 4, "missing.timburn"),
+        (vec!["compare", "efficientnet_lite0", "runs/missing", two, "--map", "part.csv"], 4, "runs/missing"),
         (vec!["demo", "-o", "occupied"], 2, "new or empty"),
     ];
     for (arguments, code, words) in cases {
@@ -216,7 +237,7 @@ fn errors_say_what_to_do_and_leave_nothing() {
         assert!(output.status.success(), "{}", stderr(&output));
         let text = stdout(&output);
         assert!(text.contains("12 training pictures of 2 classes") && text.contains(said), "{text}");
-        assert!(text.contains("20 % of the training pictures are held out"), "{text}");
+        assert!(text.contains("20 % of the pictures, 2, are held out") && text.contains("12 passes"), "{text}");
         assert_eq!(fs::read_dir(path).expect("lists").count(), before, "a dry run leaves something");
     }
 }

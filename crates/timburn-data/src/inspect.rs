@@ -37,6 +37,20 @@ pub struct Inspection {
     pub mean: [f64; 3],
     /// Standard deviation of each channel over all pixels, full scale = 1.
     pub std: [f64; 3],
+    /// The samples by the hash of their content.
+    #[serde(skip)]
+    contents: BTreeMap<[u8; 32], Vec<usize>>,
+}
+
+impl Inspection {
+    /// The samples of `other` whose content one of these has too: pairs of an index here (the first one) and one there, ascending by the latter.
+    pub fn shared_with(&self, other: &Self) -> Vec<(usize, usize)> {
+        let of = |(hash, theirs): (&_, &Vec<usize>)| Some((*self.contents.get(hash)?.iter().min()?, theirs.clone()));
+        let pairs = other.contents.iter().filter_map(of);
+        let mut pairs: Vec<(usize, usize)> = pairs.flat_map(|(own, theirs)| theirs.into_iter().map(move |index| (own, index))).collect();
+        pairs.sort_unstable_by_key(|&(_, index)| index);
+        pairs
+    }
 }
 
 /// A class and its samples.
@@ -197,7 +211,7 @@ impl Sums {
         let (width, height) = (extent(&sizes, |size| size.width), extent(&sizes, |size| size.height));
         sizes.sort_by_key(|size| std::cmp::Reverse(size.samples));
         sizes.truncate(5);
-        let mut groups: Vec<Vec<usize>> = self.contents.into_values().filter(|group| group.len() > 1).collect();
+        let mut groups: Vec<Vec<usize>> = self.contents.values().filter(|group| group.len() > 1).cloned().collect();
         groups.iter_mut().for_each(|group| group.sort_unstable());
         groups.sort_by_key(|group| (std::cmp::Reverse(group.len()), group[0]));
         let duplicates = groups.iter().map(|group| Duplicates {
@@ -222,6 +236,7 @@ impl Sums {
             duplicates: duplicates.collect(),
             mean,
             std,
+            contents: self.contents,
         }
     }
 }

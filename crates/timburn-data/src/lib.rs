@@ -26,7 +26,7 @@ pub mod transform;
 
 pub use dataset::{
     Content, Dataset, DynDataset, FolderOptions, ImageFolder, ImageNet, OpenOptions, Splits, TableOptions, check_same, find_duplicates,
-    load_classes, open, open_table, open_with, save_classes,
+    find_shared, load_classes, open, open_table, open_with, save_classes,
 };
 pub use decode::{DecodeOptions, DecodedRegion, decode_bytes, decode_file, decode_region, recycle};
 pub use image::{Region, Rgb8Image};

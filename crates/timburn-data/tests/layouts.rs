@@ -404,7 +404,7 @@ fn what_is_no_data_set_is_told_what_was_looked_for() {
         assert!(error.contains(layout), "{error}");
     }
     assert!(matches!(data_error(open(root.path().join("notes.txt"))), DataError::Unrecognised { .. }));
-    assert!(matches!(open(root.path().join("nothing")), Err(Error::Io { .. })));
+    assert!(matches!(open(root.path().join("nothing")), Err(Error::Data(DataError::Open { .. }))));
 }
 
 /// Unpacks what `wanted` accepts of a data archive; `None` where the data is missing.

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 use timburn_core::device::panic_message;
 use timburn_core::error::{DeviceError, ModelError};
-use timburn_core::{Classes, Error, Preprocessing, Result};
+use timburn_core::{Classes, Error, Preprocessing, Result, WeightsError};
 use timburn_data::{DecodeOptions, Rgb8Image, decode_bytes, decode_file, prepare, to_tensor};
 #[cfg(feature = "flex")]
 use timburn_models::graph::{Describe, ModelGraph};
@@ -312,6 +312,9 @@ impl Predictor {
         // Burn reports a device that is out of memory or gone by panicking.
         let run = || self.logits(images);
         let logits = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| failed(panic_message(panic.as_ref())))??;
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            return Err(WeightsError::NonFinite { name: self.weights.name.clone(), of: None }.into());
+        }
         Ok(logits.chunks_exact(self.architecture.num_classes().max(1)).map(|row| Prediction::new(row, Arc::clone(&self.classes))).collect())
     }
 
@@ -378,7 +381,6 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-    use timburn_core::WeightsError;
     use timburn_models::{Head, ModelOptions, WeightTensor, state_dict};
     use timburn_weights::{Card, ModelSpec};
 
@@ -420,6 +422,20 @@ mod tests {
             dict.tensors.insert(key, WeightTensor::new(shape, dtype, Arc::new(read)));
         }
         (dict, counts, broken)
+    }
+
+    #[test]
+    fn an_answer_that_is_no_number_is_an_error() {
+        let device = timburn_core::open_device("flex").expect("flex");
+        let mut weights = state_dict(&create("resnet20", &ModelOptions::default(), &device).expect("resnet20"));
+        weights.name = "damaged.safetensors".into();
+        weights.tensors.insert("fc.bias".into(), WeightTensor::from_f32(vec![10], vec![f32::NAN; 10]));
+        let bundle = bundle("resnet20", ModelOptions::default(), weights);
+        for predictor in [Predictor::new(&bundle, &device), Predictor::new(&bundle, &device).and_then(Predictor::without_graph)] {
+            let answer = predictor.expect("a predictor").classify_bytes(timburn_data::sample_photograph(), "sample");
+            let Err(Error::Weights(error @ WeightsError::NonFinite { .. })) = answer else { panic!("{answer:?}") };
+            assert!(error.to_string().contains("damaged.safetensors answers with numbers that are not finite"), "{error}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use serde::de::DeserializeOwned;
@@ -10,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use timburn_core::error::ModelError;
 use timburn_core::{Classes, Preprocessing, Result, WeightsError};
 use timburn_models::state_dict::{adapt_input_channels, input_key};
-use timburn_models::{Model, ModelOptions, StateDict, create, load_state_dict, outputs_fit};
+use timburn_models::{Model, ModelOptions, StateDict, WeightTensor, create, load_state_dict, outputs_fit};
 
 use crate::read::{Contents, from_bytes, from_static, read_contents};
-use crate::write::{Precision, write_safetensors};
+use crate::write::{Precision, checksums, write_safetensors};
 
 /// Version of the metadata, the value of `timburn.format`.
 pub const FORMAT: &str = "1";
@@ -165,7 +166,9 @@ impl Bundle {
         let ranges: Option<ActivationRanges> =
             if metadata.contains_key(&format!("{PREFIX}ranges")) { Some(entry(&metadata, "ranges", &name)?) } else { None };
         ranges.iter().try_for_each(|ranges| ranges.check(&name))?;
-        Ok(Self { model, classes, preprocessing, card, ranges, weights })
+        // Bundles of earlier versions have none.
+        let checksums = if metadata.contains_key(&format!("{PREFIX}crc32")) { entry(&metadata, "crc32", &name)? } else { BTreeMap::new() };
+        Ok(Self { model, classes, preprocessing, card, ranges, weights: checked(weights, &checksums) })
     }
 
     /// The model with its weights, on `device`.
@@ -223,8 +226,27 @@ impl Bundle {
             ranges.check(&name)?;
             metadata.insert(format!("{PREFIX}ranges"), json(ranges, &name)?);
         }
+        metadata.insert(format!("{PREFIX}crc32"), json(&checksums(&self.weights, path.as_ref(), precision)?, &name)?);
         write_safetensors(&self.weights, path, precision, &metadata)
     }
+}
+
+/// The same tensors, each compared with its checksum whenever it is read: a flipped bit changes answers, and nothing else would tell.
+fn checked(weights: StateDict, checksums: &BTreeMap<String, u32>) -> StateDict {
+    let StateDict { name, tensors } = weights;
+    let check = |(key, tensor): (String, WeightTensor)| {
+        let Some(&expected) = checksums.get(&key) else { return (key, tensor) };
+        let (shape, dtype) = (tensor.shape.clone(), tensor.dtype);
+        let read = move || {
+            let bytes = tensor.bytes()?;
+            match crc32fast::hash(&bytes) {
+                found if found == expected => Ok(bytes),
+                found => Err(format!("its checksum is {found:08x}, expected {expected:08x}: the file was damaged after it was written")),
+            }
+        };
+        (key, WeightTensor::new(shape, dtype, Arc::new(read)))
+    };
+    StateDict { name, tensors: tensors.into_iter().map(check).collect() }
 }
 
 fn entry<T: DeserializeOwned>(metadata: &BTreeMap<String, String>, key: &str, name: &str) -> Result<T, WeightsError> {

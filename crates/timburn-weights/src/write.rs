@@ -62,6 +62,20 @@ pub fn encode_safetensors(dict: &StateDict, out: &mut dyn Write, path: &Path, me
     write_tensors(dict, out, path, |tensor| tensor.dtype, metadata)
 }
 
+/// CRC-32 of each tensor's bytes as [`write_safetensors`] stores them, by key.
+pub(crate) fn checksums(dict: &StateDict, path: &Path, precision: Precision) -> Result<BTreeMap<String, u32>> {
+    let checksum = |(key, tensor): (&String, &WeightTensor)| {
+        let bytes = encode(tensor, precision.of(tensor)).map_err(|reason| unwritten(dict, key, &reason, path))?;
+        Ok((key.clone(), crc32fast::hash(&bytes)))
+    };
+    dict.tensors.iter().map(checksum).collect()
+}
+
+fn unwritten(dict: &StateDict, key: &str, reason: &str, path: &Path) -> WeightsError {
+    let reason = format!("tensor `{key}`: {reason}; nothing was written to {}", path.display());
+    WeightsError::Corrupt { name: dict.name.clone(), reason }
+}
+
 fn write_tensors(
     dict: &StateDict,
     out: &mut dyn Write,
@@ -77,10 +91,7 @@ fn write_tensors(
 
     write_header(out, &order, metadata).map_err(write_failed())?;
     for (key, tensor, dtype) in &order {
-        let bytes = encode(tensor, *dtype).map_err(|reason| {
-            let reason = format!("tensor `{key}`: {reason}; nothing was written to {}", path.display());
-            WeightsError::Corrupt { name: dict.name.clone(), reason }
-        })?;
+        let bytes = encode(tensor, *dtype).map_err(|reason| unwritten(dict, key, &reason, path))?;
         out.write_all(&bytes).map_err(write_failed())?;
     }
     Ok(())

@@ -124,6 +124,26 @@ fn channels_are_adapted_and_heads_replaced_only_when_asked() {
 }
 
 #[test]
+fn a_flipped_bit_in_a_bundle_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r20.timburn");
+    for precision in [Precision::F32, Precision::F16] {
+        bundle("resnet20").save(&path, precision).unwrap();
+        assert!(Bundle::open(&path).unwrap().load(&flex()).is_ok());
+        let whole = std::fs::read(&path).unwrap();
+        let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+        for place in [header, (header + whole.len()) / 2, whole.len() - 1] {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            let loaded = Bundle::open(&path).unwrap().load(&flex());
+            let Err(Error::Weights(error @ WeightsError::Corrupt { .. })) = &loaded else { panic!("{place}: {loaded:?}") };
+            assert!(error.to_string().contains("checksum") && error.to_string().contains("r20.timburn"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn another_head_comes_with_the_same_body() {
     let bundle = bundle("resnet18");
     let body = |model: &Model| {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use timburn_core::device::Device;
-use timburn_core::{Classes, Error, Result};
+use timburn_core::error::TrainError;
+use timburn_core::{Classes, Error, Result, WeightsError};
 use timburn_data::loader::{Normalization, Sampling};
 use timburn_data::{Dataset, DynDataset, Loader, LoaderOptions, Rgb8Image, Splits};
 use timburn_infer::{Compiled, GradCam};
@@ -273,7 +274,13 @@ impl Contestant {
             Answers::Gathered(model) => evaluator.examine_until(model.as_ref(), &device, kept, stop, &mut progress),
         };
         bar.finish_and_clear();
-        found
+        // No training here whose rate could be lowered.
+        found.map_err(|error| match error {
+            Error::Train(TrainError::NonFiniteSamples { names, .. }) => {
+                WeightsError::NonFinite { name: self.name.clone(), of: names.into_iter().next() }.into()
+            }
+            error => error,
+        })
     }
 
     /// Explains answers of a sitting.

@@ -117,9 +117,7 @@ pub(super) fn summary(report: &Report) -> serde_json::Value {
 pub(super) fn lines(report: &Report) -> Vec<(String, String)> {
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     let mut lines: Vec<(String, String)> = Vec::new();
-    // Among two classes everything is among the five best.
-    let informative = report.top.iter().filter(|top| top.k == 1 || top.k < report.confusion.len());
-    lines.extend(informative.filter_map(|top| Some((format!("top-{}", top.k), percent(top.accuracy?)))));
+    lines.extend(report.informative().filter_map(|top| Some((format!("top-{}", top.k), percent(top.accuracy?)))));
     if let Some(first) = lines.first_mut() {
         first.1.push_str(&format!("  of {} pictures", report.samples));
     }

@@ -44,8 +44,8 @@ pub(crate) struct Predict {
     #[arg(long, value_name = "TYPE", default_value_t)]
     precision: Precision,
     /// Classes to show per picture
-    #[arg(long, default_value_t = 5, value_name = "K")]
-    top: usize,
+    #[arg(long, default_value_t = 5, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
     /// Pictures in a batch
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: u16,
@@ -113,7 +113,7 @@ impl Predict {
     fn answer(&self, path: &Path, outcome: Result<Prediction>) -> Answer {
         let file = path.display().to_string();
         match outcome {
-            Ok(prediction) => Answer::Predicted { file, predictions: prediction.top(self.top) },
+            Ok(prediction) => Answer::Predicted { file, predictions: prediction.top(self.top as usize) },
             Err(error) => Answer::Failed { file, error: error.to_string(), advice: advice(&error) },
         }
     }

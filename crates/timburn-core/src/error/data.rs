@@ -1,3 +1,4 @@
+use std::io;
 use std::path::PathBuf;
 
 use crate::suggest::did_you_mean;
@@ -6,6 +7,14 @@ use crate::suggest::did_you_mean;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
+    /// The data set cannot be opened.
+    #[error("cannot open {path}: {source}", path = path.display())]
+    Open {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// Nothing at this path looks like a data set.
     #[error("{path}: no data set found; expected {expected}", path = path.display())]
     Unrecognised {
@@ -23,7 +32,7 @@ pub enum DataError {
         extensions: String,
     },
     /// A single class cannot be told apart from anything.
-    #[error("{path}: only one class, `{class}`; a classifier needs two (allow it explicitly if this is meant)", path = path.display())]
+    #[error("{path}: only one class, `{class}`; a classifier needs two", path = path.display())]
     OneClass {
         /// The data set.
         path: PathBuf,
@@ -31,7 +40,7 @@ pub enum DataError {
         class: String,
     },
     /// A class without pictures.
-    #[error("{path}: class `{class}` has no pictures (looked for {extensions}); remove it or allow empty classes", path = path.display())]
+    #[error("{path}: class `{class}` has no pictures (looked for {extensions}); remove that folder, or put pictures there", path = path.display())]
     EmptyClass {
         /// The class folder or list.
         path: PathBuf,

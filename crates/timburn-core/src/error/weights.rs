@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 use crate::suggest::did_you_mean;
@@ -7,6 +8,22 @@ use crate::suggest::did_you_mean;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
+    /// The file cannot be opened.
+    #[error("cannot open {path}: {source}", path = path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A network with these weights answers with NaN or infinity.
+    #[error("{name} answers with numbers that are not finite{}", of.as_ref().map_or_else(String::new, |of| format!(", the first time for {of}")))]
+    NonFinite {
+        /// Path of the weights, or what they are called.
+        name: String,
+        /// The picture, where it has a name.
+        of: Option<String>,
+    },
     /// Keys or shapes differ from the model's: all of them, at once.
     #[error(transparent)]
     Mismatch(Box<KeyMismatch>),

@@ -1,6 +1,6 @@
 //! Byte-identical samples.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
@@ -19,13 +19,37 @@ pub fn find_duplicates(set: &dyn Dataset, mut progress: impl FnMut(usize, usize)
     }
     let mut suspects: Vec<usize> = by_length.into_values().filter(|indices| indices.len() > 1).flatten().collect();
     suspects.sort_unstable();
+    let groups = by_hash(set, &suspects, |done| progress(done, suspects.len())).into_values().filter(|group| group.len() > 1);
+    let groups = groups.filter_map(|group| Some((*group.first()?, group)));
+    groups.collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
+/// Finds the samples of `other` whose content is, byte for byte, that of a sample of `set`: pairs of an index of `set` (the first one) and one of
+/// `other`, ascending by the latter. A picture that a model learnt from says nothing about how well it does.
+///
+/// Reads as [`find_duplicates`] does, and as little.
+pub fn find_shared(set: &dyn Dataset, other: &dyn Dataset) -> Vec<(usize, usize)> {
+    let lengths = |set: &dyn Dataset| -> HashSet<Option<u64>> { (0..set.len()).map(|index| set.content_len(index)).collect() };
+    let suspects = |set: &dyn Dataset, lengths: &HashSet<Option<u64>>| -> Vec<usize> {
+        (0..set.len()).filter(|&index| lengths.contains(&set.content_len(index))).collect()
+    };
+    let theirs = by_hash(other, &suspects(other, &lengths(set)), |_| {});
+    let own = by_hash(set, &suspects(set, &lengths(other)), |_| {});
+    let pairs = own.iter().filter_map(|(hash, own)| Some((*own.first()?, theirs.get(hash)?)));
+    let mut pairs: Vec<(usize, usize)> = pairs.flat_map(|(own, theirs)| theirs.iter().map(move |&index| (own, index))).collect();
+    pairs.sort_unstable_by_key(|&(_, index)| index);
+    pairs
+}
+
+/// The samples `suspects` by the hash of their content, each group ascending. `progress` is called with the number of those done.
+fn by_hash(set: &dyn Dataset, suspects: &[usize], mut progress: impl FnMut(usize)) -> HashMap<[u8; 32], Vec<usize>> {
     let mut by_hash: HashMap<[u8; 32], Vec<usize>> = HashMap::new();
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, Into::into).min(suspects.len());
     let (sender, receiver) = crossbeam_channel::bounded(64);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            let (sender, suspects, next) = (sender.clone(), &suspects, &next);
+            let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
                 while let Some(&index) = suspects.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if sender.send((index, content_hash(set, index))).is_err() {
@@ -42,14 +66,11 @@ pub fn find_duplicates(set: &dyn Dataset, mut progress: impl FnMut(usize, usize)
                 Ok(hash) => by_hash.entry(hash).or_default().push(index),
                 Err(error) => log::warn!("not compared with the other pictures: {error}"),
             }
-            progress(done + 1, suspects.len());
+            progress(done + 1);
         }
     });
-    let groups = by_hash.into_values().filter(|group| group.len() > 1).filter_map(|mut group| {
-        group.sort_unstable();
-        Some((*group.first()?, group))
-    });
-    groups.collect::<BTreeMap<_, _>>().into_values().collect()
+    by_hash.values_mut().for_each(|group| group.sort_unstable());
+    by_hash
 }
 
 fn content_hash(set: &dyn Dataset, index: usize) -> timburn_core::Result<[u8; 32]> {

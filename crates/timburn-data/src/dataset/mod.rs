@@ -38,7 +38,7 @@ use timburn_core::{Classes, Error, Result};
 pub use archive_folder::ArchiveFolder;
 pub use cifar::{Cifar, CifarKind};
 pub use class_map::{check_same, load_classes, parse_classes, save_classes};
-pub use duplicates::find_duplicates;
+pub use duplicates::{find_duplicates, find_shared};
 pub use file_list::FileList;
 pub use idx::{Idx, IdxNames};
 pub use image_folder::{FolderOptions, ImageFolder, PICTURE_EXTENSIONS};

@@ -54,7 +54,7 @@ const LAYOUTS: &[Layout] = &[
 /// A data set without a validation part has none in the result: the caller decides how to [`split`](super::Dataset::split).
 ///
 /// # Errors
-/// [`DataError::Unrecognised`], which lists the layouts looked for; the errors of the layout found; [`Error::Io`] when there is nothing.
+/// [`DataError::Unrecognised`], which lists the layouts looked for; the errors of the layout found; [`DataError::Open`] when there is nothing.
 pub fn open(path: impl AsRef<Path>) -> Result<Splits> {
     open_with(path, &OpenOptions::default())
 }
@@ -65,7 +65,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<Splits> {
 /// As [`open`].
 pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Splits> {
     let path = path.as_ref();
-    std::fs::metadata(path).map_err(Error::io("open", path))?;
+    std::fs::metadata(path).map_err(|source| DataError::Open { path: path.to_owned(), source })?;
     for layout in LAYOUTS {
         if let Some(splits) = (layout.open)(path, options)? {
             log::debug!("{}: {}", path.display(), layout.name);

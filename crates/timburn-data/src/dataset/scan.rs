@@ -8,9 +8,9 @@ use timburn_core::error::DataError;
 use timburn_core::{Error, Result};
 use walkdir::WalkDir;
 
-/// Whether a file or folder is hidden: its name begins with a dot (`.DS_Store`, `._cat.jpg`, `.git`).
+/// Whether a file or folder is hidden: its name begins with a dot (`.DS_Store`, `._cat.jpg`, `.git`), or it is what macOS adds to archives.
 pub(crate) fn is_hidden(name: &OsStr) -> bool {
-    name.as_encoded_bytes().first() == Some(&b'.')
+    name.as_encoded_bytes().first() == Some(&b'.') || name == "__MACOSX"
 }
 
 /// Whether the file's extension is one of these, in whatever case.

@@ -174,4 +174,9 @@ impl Report {
     pub fn top(&self, k: usize) -> Option<f64> {
         self.top.iter().find(|top| top.k == k).and_then(|top| top.accuracy)
     }
+
+    /// The accuracies that say something: among all of the classes is always the true one.
+    pub fn informative(&self) -> impl Iterator<Item = &TopK> {
+        self.top.iter().filter(|top| top.k == 1 || top.k < self.per_class.len())
+    }
 }

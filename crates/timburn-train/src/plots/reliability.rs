@@ -45,8 +45,9 @@ impl ReliabilityDiagram {
         for (index, bin) in self.bins.iter().enumerate().filter(|(_, bin)| bin.count > 0) {
             let x = area.left + width * index as f64;
             picture.rect(x + 1.0, y(bin.accuracy), width - 2.0, area.bottom - y(bin.accuracy), BLUE);
+            // Narrower: the accuracy stays visible where it is the higher one.
             let (low, high) = (bin.accuracy.min(bin.confidence), bin.accuracy.max(bin.confidence));
-            picture.rect(x + 1.0, y(high), width - 2.0, y(low) - y(high), VERMILION.mix(WHITE, 0.45));
+            picture.rect(x + 0.3 * width, y(high), 0.4 * width, y(low) - y(high), VERMILION.mix(WHITE, 0.45));
         }
         picture.dashes(vec![(area.left, area.bottom), (area.right, area.top)], 1.5, INK);
         let mut x = area.left;

@@ -154,7 +154,7 @@ fn metrics(report: &Report) -> Vec<(&'static str, String, String, String)> {
     let hits: u64 = report.confusion.iter().enumerate().filter_map(|(class, row)| row.get(class)).sum();
     let (low, high) = wilson(hits, report.samples);
     let mut found = Vec::new();
-    for top in &report.top {
+    for top in report.informative() {
         let Some(accuracy) = top.accuracy else { continue };
         let note = if top.k == 1 { format!(" (95 % interval {} to {})", percent(low), percent(high)) } else { String::new() };
         let key = if top.k == 1 { "accuracy" } else { "top_k_accuracy" };

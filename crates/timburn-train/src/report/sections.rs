@@ -75,7 +75,7 @@ fn key_numbers(evidence: &Evidence<'_>) -> Vec<KeyNumber> {
     let report = evidence.report;
     let number = |name: &str, value: String, note: String| KeyNumber { name: name.into(), value, note };
     let mut numbers = Vec::new();
-    for top in &report.top {
+    for top in report.informative() {
         let Some(accuracy) = top.accuracy else { continue };
         let note = if top.k == 1 {
             let (low, high) = wilson(right(report), report.samples);
@@ -337,7 +337,8 @@ fn limits(evidence: &Evidence<'_>) -> Section {
         items.push(format!("{few} classes have fewer than {FEW} samples: what is said of each of them alone is an anecdote."));
     }
     if !evidence.bad.is_empty() {
-        items.push(format!("{} pictures could not be used and are not counted.", evidence.bad.len()));
+        let pictures = if evidence.bad.len() == 1 { "picture" } else { "pictures" };
+        items.push(format!("{} {pictures} could not be used: left out of every number.", evidence.bad.len()));
     }
     items.push("Pictures of other origin than these were not measured: another camera, another time, another labeller.".into());
     Section { heading: "Limits".into(), blocks: vec![Block::List(items)] }

@@ -24,7 +24,8 @@ const LOG: &str = "log";
 const CHECKPOINTS: &str = "checkpoints";
 const PLOTS: &str = "plots";
 /// What training and transfer learning leave beside a run's own files: the bundle, the evidence.
-const RESULTS: [&str; 5] = ["model.timburn", "report.html", "card.md", "predictions.csv", "result.json"];
+const RESULTS: [&str; 5] = ["model.timburn", "report.html", "card.md", "predictions.csv", RESULT];
+const RESULT: &str = "result.json";
 /// Beginning of the names of event files.
 pub(super) const EVENTS: &str = "events.out.tfevents.";
 
@@ -73,6 +74,16 @@ impl RunFolder {
             out.write_all(recipe.as_bytes()).map_err(Error::io("write", path.join(RECIPE)))
         })?;
         Self::open(path, disk, lock, environment)
+    }
+
+    /// Writes what came of the run to `result.json`, whole or not at all, in place of what was said before.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_result(&self, result: &Value) -> Result<()> {
+        let path = self.path.join(RESULT);
+        let text = serde_json::to_vec_pretty(result).map_err(io::Error::from).map_err(Error::io("write", &path))?;
+        disk::replace_file(&*self.disk, &path, |out| out.write_all(&text).map_err(Error::io("write", &path)))
     }
 
     /// Whether [`create`](Self::create) would take this folder; nothing is written.
@@ -338,7 +349,7 @@ fn check_free(path: &Path, overwrite: Overwrite) -> Result<()> {
     } else if !names.iter().any(|name| name == RECIPE) {
         "the folder is not empty and no run's; choose another one".to_owned()
     } else if overwrite == Overwrite::Refuse {
-        "a run is there; resume it, choose another folder, or allow to overwrite it".to_owned()
+        "a run is there; choose another folder, or allow to overwrite it (--overwrite)".to_owned()
     } else if let Some(name) = names.iter().find(|name| !is_a_run_s(name)) {
         format!("`{name}` in it is no file of a run; move it away first")
     } else {

@@ -147,19 +147,14 @@ impl Observer for Recorder {
     }
 
     fn end(&mut self, event: &EndEvent) -> Result<()> {
-        let path = self.folder.path().join("result.json");
         let report = self.report.as_ref();
-        let result = json!({
+        self.folder.write_result(&json!({
             "ending": event.ending,
             "step": event.step,
             "epochs": event.epochs,
             "best": event.best,
             "checkpoint": event.checkpoint,
             "validation": report,
-        });
-        timburn_core::disk::replace_file(&timburn_core::disk::System, &path, |out| {
-            let text = serde_json::to_vec_pretty(&result).map_err(std::io::Error::from).map_err(timburn_core::Error::io("write", &path))?;
-            out.write_all(&text).map_err(timburn_core::Error::io("write", &path))
-        })
+        }))
     }
 }

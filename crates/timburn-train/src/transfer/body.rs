@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use timburn_core::Result;
 use timburn_data::{Dataset, Loader, Pipeline};
-use timburn_models::{Model, load_state_dict, state_dict};
+use timburn_models::{ImageModel, Model, load_state_dict, state_dict};
 
 use super::fine_tune::{Epochs, FineTune};
 use super::observer::{Phase, PhaseReport, TransferObserver};
@@ -65,22 +65,22 @@ impl FineTune {
         // The head was fitted to features of running statistics: with those of a batch it would begin by unlearning.
         let model = if self.batch_statistics { model } else { freeze_statistics(model) };
         let steps = (data.train().len() / self.batch_size.max(1)).max(1) as u64;
+        let mut epoch = 0.0;
         let (epochs, step) = match self.epochs {
             _ if self.stop.is_requested() => (0, None),
             Epochs::Fixed(epochs) => (epochs, None),
             Epochs::Within { time, .. } if time.is_zero() => (0, None),
             Epochs::Within { time, most } => {
-                let step = self.time_step(&model, &with_class_weights(recipe, data)?, data, device)?;
-                let epoch = step.as_secs_f64() * steps as f64;
-                ((time.as_secs_f64() / epoch).floor().min(most as f64) as u64, Some(step))
+                let (step, scoring) = self.time_epoch(&model, &with_class_weights(recipe, data)?, data, device)?;
+                epoch = step.as_secs_f64() * steps as f64 + scoring.as_secs_f64();
+                ((time.saturating_sub(started.elapsed()).as_secs_f64() / epoch).floor().min(most as f64) as u64, Some(step))
             }
         };
         if epochs == 0 || self.stop.is_requested() {
             let reason = match step {
                 _ if self.stop.is_requested() => "it was asked to stop".into(),
-                Some(step) => {
-                    let seconds = step.as_secs_f64() * steps as f64;
-                    let time = if seconds < 100.0 { format!("{:.0} s", seconds.ceil()) } else { format!("{:.0} min", seconds / 60.0) };
+                Some(_) => {
+                    let time = if epoch < 100.0 { format!("{:.0} s", epoch.ceil()) } else { format!("{:.0} min", epoch / 60.0) };
                     format!("an epoch of it would take {time} on this machine: more than the time given")
                 }
                 None => "no epochs were asked for".into(),
@@ -118,12 +118,14 @@ impl FineTune {
         Ok(Some((tuned, PhaseReport { name: "body", epochs, time: started.elapsed(), report }, outcome.ending)))
     }
 
-    /// What a training step takes: the faster of two after one that is not counted.
-    fn time_step(&self, model: &Model, recipe: &Recipe, data: &TrainData, device: &Device) -> Result<Duration> {
+    /// What a training step takes, and what scoring the validation set after an epoch does: the faster of two steps or batches after one that is
+    /// not counted, with their pictures' decoding.
+    fn time_epoch(&self, model: &Model, recipe: &Recipe, data: &TrainData, device: &Device) -> Result<(Duration, Duration)> {
         let pipeline = Pipeline::new(recipe.augment.train.clone())?;
         let loader = Loader::new(data.train().clone(), Arc::new(pipeline), self.in_order())?;
         let mut learner = Learner::new(recipe, model.clone(), device, 1)?;
         let mut fastest = Duration::MAX;
+        let mut started = Instant::now();
         for (number, batch) in loader.epoch(0).take(3).enumerate() {
             let batch = batch?;
             if self.stop.is_requested() {
@@ -132,7 +134,6 @@ impl FineTune {
             if batch.is_empty() {
                 continue;
             }
-            let started = Instant::now();
             let on = learner.device().clone();
             let targets = crate::loss::Targets::classes(&batch.labels, data.classes().len(), &on)?;
             learner.backward(batch.images(&data.normalization(), &on)?, targets, batch.targets(&on))?;
@@ -140,7 +141,30 @@ impl FineTune {
             if number > 0 || data.train().len() <= self.batch_size {
                 fastest = fastest.min(started.elapsed());
             }
+            started = Instant::now();
         }
-        Ok(fastest)
+
+        let pipeline = Pipeline::new(recipe.augment.evaluation.clone())?;
+        let loader = Loader::new(data.validation().clone(), Arc::new(pipeline), self.in_order())?;
+        let (model, on) = (learner.valid(), learner.device().clone().inner());
+        let mut picture = f64::INFINITY;
+        let mut started = Instant::now();
+        for (number, batch) in loader.epoch(0).take(3).enumerate() {
+            let batch = batch?;
+            if self.stop.is_requested() {
+                break;
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            // Reading the answer waits for a device that computes on its own.
+            let _ = model.forward(batch.images(&data.normalization(), &on)?).into_data();
+            if number > 0 || data.validation().len() <= self.batch_size {
+                picture = picture.min(started.elapsed().as_secs_f64() / batch.labels.len().max(1) as f64);
+            }
+            started = Instant::now();
+        }
+        let scoring = picture * data.validation().len() as f64;
+        Ok((fastest, Duration::try_from_secs_f64(scoring).unwrap_or_default()))
     }
 }

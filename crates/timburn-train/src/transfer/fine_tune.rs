@@ -17,18 +17,21 @@ use timburn_weights::{Bundle, Card, ModelSpec};
 
 use super::head::{HeadTraining, examine_features, score, with_probe};
 use super::observer::{Baselines, Phase, PhaseReport, TransferObserver};
-use super::tuned::FineTuned;
+use super::tuned::{FineTuned, SharedPictures};
 use super::{Extraction, Features, Probe, body_digest, knn_accuracy};
+use crate::freeze::FreezePlan;
 use crate::loss::{ClassWeights, Loss, LossConfig, WeightRule};
 use crate::metrics::Report;
 use crate::optimizer::{AdamW, OptimizerConfig};
 use crate::predictions::{Examination, Predictions};
-use crate::recipe::{Best, EarlyStopping, OptimizerSection, Recipe, ScheduleSection};
+use crate::recipe::{Best, EarlyStopping, ModelSection, OptimizerSection, Recipe, ScheduleSection};
 use crate::schedule::{Curve, OneCycle, ScheduleConfig};
 use crate::trainer::{Ending, Evaluator, StopFlag, TrainData, with_class_weights};
 
 /// Neighbours that vote in the baseline.
 const NEIGHBOURS: usize = 20;
+/// What [`FineTuned::examined`] says of a test set that stands in for the validation set.
+const CHOSEN_BY_TEST: &str = "test set, which also made the choices";
 /// Pictures whose features are kept for a map of them.
 const MAPPED: usize = 2000;
 
@@ -160,8 +163,29 @@ impl FineTune {
         let curve = Curve::OneCycle(OneCycle { cycle_momentum: false, ..OneCycle::default() });
         recipe.schedule = ScheduleSection(ScheduleConfig::new(curve));
         recipe.early_stopping = Some(EarlyStopping { patience: self.patience, min_delta: 0.0, metric: Best::Top1 });
+        recipe.loss.set_class_weights(self.balanced.then_some(ClassWeights::Rule(WeightRule::Balanced)));
         recipe.validate()?;
         Ok(recipe)
+    }
+
+    /// The recipe with everything that `timburn train` would have to know: the network, its head, what is left as it is, the classes' weights.
+    ///
+    /// # Errors
+    /// As [`recipe`](Self::recipe).
+    pub fn recorded(&self, bundle: &Bundle, outputs: usize) -> Result<Recipe> {
+        Ok(self.with_model(self.recipe(&bundle.preprocessing, outputs)?, bundle))
+    }
+
+    fn with_model(&self, mut recipe: Recipe, bundle: &Bundle) -> Recipe {
+        let own = bundle.model.options.clone();
+        recipe.model = Some(ModelSection {
+            name: bundle.card.name.clone().unwrap_or_else(|| bundle.model.architecture.clone()),
+            pretrained: true,
+            weights: None,
+            freeze: self.freeze.clone().map(FreezePlan::Until),
+            options: ModelOptions { classes: self.single_logit.then_some(1), head: self.head.clone(), seed: self.seed, ..own },
+        });
+        recipe
     }
 
     /// Fine-tunes the model of `bundle` to the classes of `splits`.
@@ -199,8 +223,8 @@ impl FineTune {
             crate::freeze::freeze_until(model.clone(), stage)?;
         }
         let mut recipe = self.recipe(&bundle.preprocessing, outputs)?;
-        recipe.loss.set_class_weights(self.balanced.then_some(ClassWeights::Rule(WeightRule::Balanced)));
         let test = splits.test.clone();
+        let brought = splits.validation.is_some();
         let data = TrainData::new(&recipe, splits)?;
         let test = test.filter(|_| !data.scores_on_test);
         for (name, set) in [("training pictures", data.train()), ("validation pictures", data.validation())] {
@@ -209,6 +233,12 @@ impl FineTune {
                 return Err(Error::Argument { name, value: "0".into(), expected });
             }
         }
+
+        // A part that is held out here shares nothing with the rest.
+        let held = (brought || data.scores_on_test).then_some((if data.scores_on_test { "test" } else { "validation" }, data.validation()));
+        let others = held.into_iter().chain(test.as_ref().map(|test| ("test", test)));
+        let shared: Vec<SharedPictures> = others.filter_map(|(part, other)| SharedPictures::of(data.train(), part, other)).collect();
+        shared.iter().for_each(|shared| log::warn!("{shared}"));
 
         let weighted = with_class_weights(&recipe, &data)?;
         let weights = weighted.loss.class_weights().unwrap_or_default();
@@ -243,18 +273,21 @@ impl FineTune {
             None if chosen == "head" => ("validation set", examine_features(&model, &validation, data.validation(), &device)),
             None => ("validation set", self.examine(&model, data.validation().clone(), &recipe, &device, observer)),
         };
+        // What chose is not what tests, whatever the data calls it.
+        let validated = if data.scores_on_test { CHOSEN_BY_TEST } else { "validation set" };
         let (examined, examination) = match found {
             Err(Error::Train(TrainError::Interrupted)) => {
                 interrupted = true;
                 let predictions = Predictions::new(data.validation().clone(), 1);
-                ("validation set", Examination { report: validation_report.clone(), predictions, features: None, bad: Vec::new() })
+                (validated, Examination { report: validation_report.clone(), predictions, features: None, bad: Vec::new() })
             }
-            found => (examined, found?),
+            found => (if examined == "test set" { examined } else { validated }, found?),
         };
         let test = (examined == "test set").then(|| examination.report.clone());
         if test.is_some() {
             bad.extend(examination.bad.iter().cloned());
         }
+        let recipe = self.with_model(recipe, bundle);
         let bundle = self.bundle(bundle, &model, &options, &classes, &recipe, &validation_report)?;
         Ok(FineTuned {
             bundle,
@@ -269,6 +302,7 @@ impl FineTune {
             examination,
             examined,
             bad,
+            shared,
             interrupted,
         })
     }

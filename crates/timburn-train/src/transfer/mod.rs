@@ -21,7 +21,7 @@ pub use head::{HeadEpoch, HeadTraining, examine_features, score, with_probe};
 pub use knn::knn_accuracy;
 pub use observer::{Baselines, Phase, PhaseReport, TransferObserver};
 pub use probe::Probe;
-pub use tuned::FineTuned;
+pub use tuned::{FineTuned, SharedPictures};
 
 use timburn_core::Result;
 use timburn_models::{ImageModel, state_dict};

@@ -1,9 +1,11 @@
 //! What a fine-tuning gives.
 
+use std::fmt;
 use std::path::Path;
 
 use timburn_core::Result;
 use timburn_data::loader::BadFile;
+use timburn_data::{Dataset, DynDataset, find_shared};
 use timburn_models::Model;
 use timburn_weights::Bundle;
 
@@ -12,6 +14,9 @@ use crate::metrics::Report;
 use crate::predictions::Examination;
 use crate::recipe::Recipe;
 use crate::trainer::TrainData;
+
+/// Most training pictures that are compared with those held out.
+const MOST_COMPARED: usize = 200_000;
 
 /// A fine-tuned model and how it came about.
 pub struct FineTuned {
@@ -36,12 +41,50 @@ pub struct FineTuned {
     /// What the chosen model said of every picture of the test set, or of the validation set where there is none. Of a run that was stopped,
     /// the validation set's report alone.
     pub examination: Examination,
-    /// Which of the two: `test set` or `validation set`.
+    /// Which of the two: `test set` or `validation set`; `test set, which also made the choices` where no validation set was wanted.
     pub examined: &'static str,
     /// Pictures that could not be used.
     pub bad: Vec<BadFile>,
+    /// Parts of the data that hold training pictures.
+    pub shared: Vec<SharedPictures>,
     /// Whether it was asked to stop before its end.
     pub interrupted: bool,
+}
+
+/// Training pictures among those that a model is scored by, byte for byte: the score is the better for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedPictures {
+    /// `validation` or `test`.
+    pub part: &'static str,
+    /// How many of its pictures.
+    pub count: usize,
+    /// How many it has.
+    pub of: usize,
+    /// The first of them, in the training set and there.
+    pub first: [String; 2],
+}
+
+impl SharedPictures {
+    /// Looks for them, unless there are so many pictures that it would take as long as the rest.
+    pub(super) fn of(train: &DynDataset, part: &'static str, other: &DynDataset) -> Option<Self> {
+        if train.len() > MOST_COMPARED {
+            log::debug!("{} training pictures are not compared with the {part} set; `timburn data inspect` does it", train.len());
+            return None;
+        }
+        let pairs = find_shared(train, other);
+        let &(own, index) = pairs.first()?;
+        Some(Self { part, count: pairs.len(), of: other.len(), first: [train.name(own), other.name(index)] })
+    }
+}
+
+impl fmt::Display for SharedPictures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { part, count, of, first: [own, other] } = self;
+        write!(
+            f,
+            "{count} of the {of} {part} pictures are training pictures too, which makes the score too good; the first: {own} = {other}"
+        )
+    }
 }
 
 impl FineTuned {

@@ -188,7 +188,7 @@ fn a_validation_set_is_made_where_there_is_none() {
     }
     // None at all: the test set decides, and is not called a test of anything.
     let tuned = fit(&FineTune { validation: 0.0, ..job(0) }, splits(&[10, 10], None, Some(Shades::new(&[3, 3])))).unwrap();
-    assert_eq!((tuned.validation.samples, tuned.test.is_none(), tuned.examined), (6, true, "validation set"));
+    assert_eq!((tuned.validation.samples, tuned.test.is_none(), tuned.examined), (6, true, "test set, which also made the choices"));
     assert!(tuned.data.scores_on_test);
     assert!(fit(&FineTune { validation: 0.0, ..job(0) }, splits(&[10, 10], None, None)).is_err());
 

@@ -48,7 +48,7 @@ pub fn read_weights(path: impl AsRef<Path>) -> Result<StateDict> {
 pub fn read_contents(path: impl AsRef<Path>) -> Result<Contents> {
     let path = path.as_ref();
     let name = path.display().to_string();
-    let source = Source::open(path).map_err(Error::io("open", path))?;
+    let source = Source::open(path).map_err(|source| WeightsError::Open { path: path.to_owned(), source })?;
     let head = source.read(0, source.len().min(HEAD)).map_err(Error::io("read", path))?;
     let contents = if burnpack::begins(&head) {
         burnpack::read(path, &source, &name)

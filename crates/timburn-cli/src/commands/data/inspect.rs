@@ -2,10 +2,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use timburn_core::Result;
 use timburn_data::inspect::{BadSample, ClassCount, Duplicates, Extent};
 use timburn_data::picture::{ContactSheet, Tile, contact_sheet, write_png};
-use timburn_data::{Dataset, DecodeOptions, Inspection, inspect};
+use timburn_data::{Dataset, DecodeOptions, DynDataset, Inspection, inspect};
 
 use super::{parts, short_name, spread};
 use crate::output;
@@ -15,7 +16,7 @@ const CLASSES_SHOWN: usize = 24;
 /// Bad files and groups of duplicates listed.
 const SHOWN: usize = 10;
 
-/// Count and check a data set: classes, sizes, formats, bad files, duplicates, mean and standard deviation.
+/// Count and check a data set: classes, sizes, formats, bad files, duplicates in and between its parts, mean and standard deviation.
 ///
 /// Every picture is read and decoded. The exit code is 3 when there is one that cannot be.
 #[derive(Args)]
@@ -35,7 +36,7 @@ pub(crate) struct Inspect {
     /// Threads that decode [default: one per CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Print JSON: {"train": {...}, "validation": {...}, "test": {...}}
+    /// Print JSON: {"train": {...}, "validation": {...}, "test": {...}, "shared": [...]}
     #[arg(long)]
     json: bool,
     /// No bar
@@ -62,21 +63,37 @@ impl Inspect {
         if let Some(path) = &self.sheet {
             self.draw(&splits.train, path)?;
         }
+        let shared = self.shared(&parts, &found);
         output::results(|out| {
             if self.json {
-                let object: serde_json::Map<String, serde_json::Value> = found
+                let mut object: serde_json::Map<String, serde_json::Value> = found
                     .iter()
                     .map(|(name, inspection)| Ok(((*name).to_owned(), serde_json::to_value(inspection)?)))
                     .collect::<io::Result<_>>()?;
+                object.insert("shared".into(), serde_json::to_value(&shared)?);
                 serde_json::to_writer_pretty(&mut *out, &object)?;
                 return writeln!(out);
             }
             for (name, inspection) in &found {
                 self.print(out, name, inspection)?;
             }
-            Ok(())
+            print_shared(out, &shared)
         })?;
         Ok(if found.iter().any(|(_, inspection)| !inspection.bad.is_empty()) { 3 } else { 0 })
+    }
+
+    /// What each pair of parts has in common.
+    fn shared(&self, parts: &[(&'static str, DynDataset)], found: &[(&str, Inspection)]) -> Vec<Shared> {
+        let mut all = Vec::new();
+        for (second, (name, theirs)) in found.iter().enumerate() {
+            for (first, (before, own)) in found.iter().enumerate().take(second) {
+                let name_of = |part: usize, index: usize| short_name(&parts[part].1.name(index), &self.path);
+                let pairs = own.shared_with(theirs);
+                let pairs = pairs.into_iter().map(|(own, index)| [name_of(first, own), name_of(second, index)]).collect();
+                all.push(Shared { parts: [(*before).to_owned(), (*name).to_owned()], samples: theirs.samples, pairs });
+            }
+        }
+        all
     }
 
     fn print(&self, out: &mut dyn Write, name: &str, found: &Inspection) -> io::Result<()> {
@@ -157,6 +174,27 @@ impl Inspect {
         let layout = ContactSheet { title, columns: COLUMNS, tile: 128 };
         write_png(&contact_sheet(&tiles, &layout), path)
     }
+}
+
+/// Pictures that are in two parts of a data set.
+#[derive(Serialize)]
+struct Shared {
+    parts: [String; 2],
+    /// Samples of the second part.
+    #[serde(skip)]
+    samples: usize,
+    /// Names in the first and in the second.
+    pairs: Vec<[String; 2]>,
+}
+
+fn print_shared(out: &mut dyn Write, shared: &[Shared]) -> io::Result<()> {
+    for Shared { parts: [first, second], samples, pairs } in shared {
+        let count = if pairs.is_empty() { "none".to_owned() } else { format!("{} of the {second}'s {samples} pictures", pairs.len()) };
+        writeln!(out, "in {first} and {second}: {count}")?;
+        pairs.iter().take(SHOWN).try_for_each(|[own, other]| writeln!(out, "    {own} = {other}"))?;
+        more(out, pairs.len())?;
+    }
+    Ok(())
 }
 
 fn print_classes(out: &mut dyn Write, classes: &[ClassCount]) -> io::Result<()> {

@@ -180,7 +180,7 @@ impl Finetune {
         let bundle = resolve(self.model.as_deref(), self.weights.as_deref(), &HubOptions::from_env(), &progress)?;
         progress.clear();
         let outputs = if self.sigmoid { 1 } else { splits.classes().len() };
-        let recipe = self.job(StopFlag::default())?.recipe(&bundle.preprocessing, outputs)?;
+        let recipe = self.job(StopFlag::default())?.recorded(&bundle, outputs)?;
         if self.sigmoid && splits.classes().len() != 2 {
             let expected = "two classes".into();
             return Err(Error::Argument { name: "--sigmoid", value: format!("{} classes", splits.classes().len()), expected });
@@ -192,7 +192,7 @@ impl Finetune {
         RunFolder::check(&path, overwrite)?;
         check_place(&path)?;
         if self.dry_run {
-            return Ok((0, self.describe(&bundle, &splits, outputs, &path, &device)?));
+            return Ok((0, self.describe(&bundle, splits, outputs, &path, &device)?));
         }
 
         let environment = Environment::collect(&device_name(&device));
@@ -234,6 +234,7 @@ impl Finetune {
             Some(self.report(&tuned, watch.0.folder(), &environment, &device, &file)?)
         };
         let value = self.value(&tuned, &path, &file, page.as_deref());
+        watch.0.folder().write_result(&result(&value, &tuned))?;
         self.tell(&tuned, &value, &file, page.as_deref())?;
         Ok((if tuned.interrupted { interrupt.code() } else { 0 }, Some(value)))
     }
@@ -296,10 +297,13 @@ impl Finetune {
         let top1 = |report: &timburn_train::Report| report.top(1).map(|share| 100.0 * share);
         output::results(|out| {
             if let Some(score) = top1(&tuned.validation) {
-                writeln!(out, "validation  {score:.2} % of {} pictures ({})", tuned.validation.samples, said(tuned.chosen))?;
+                let set = if tuned.data.scores_on_test { "test set, which made the choice too: " } else { "" };
+                writeln!(out, "validation  {score:.2} % of {} pictures ({set}{})", tuned.validation.samples, said(tuned.chosen))?;
             }
             if let Some((score, test)) = tuned.test.as_ref().and_then(|test| Some((top1(test)?, test))) {
-                writeln!(out, "test        {score:.2} % of {} pictures, which took no part in any choice", test.samples)?;
+                let shared = tuned.shared.iter().find(|shared| shared.part == "test").map(|shared| shared.count);
+                let but = shared.map_or_else(String::new, |count| format!("; {count} of them are training pictures too"));
+                writeln!(out, "test        {score:.2} % of {} pictures, which took no part in any choice{but}", test.samples)?;
             }
             writeln!(
                 out,
@@ -318,6 +322,17 @@ impl Finetune {
             Ok(())
         })
     }
+}
+
+/// The outcome for `result.json`: with all of the reports, as a run of `timburn train` leaves it, of the model that was chosen.
+fn result(value: &Value, tuned: &FineTuned) -> Value {
+    let mut result = value.clone();
+    if let Some(fields) = result.as_object_mut() {
+        fields.insert("best".into(), json!(tuned.validation.top(1)));
+        fields.insert("validation".into(), json!(tuned.validation));
+        fields.insert("test".into(), json!(tuned.test));
+    }
+    result
 }
 
 /// As `--head` takes it.

@@ -27,7 +27,8 @@ impl Finetune {
         let explain = |image: &Rgb8Image, class: usize| cam.overlay(image, Some(class));
         let summary = folder.summary()?;
         let data = self.data.display().to_string();
-        let sizes = format!("{} for training, {} for validation", tuned.data.train().len(), tuned.data.validation().len());
+        let unread = if tuned.bad.is_empty() { String::new() } else { format!("; {} of them could not be read", tuned.bad.len()) };
+        let sizes = format!("{} for training, {} for validation{unread}", tuned.data.train().len(), tuned.data.validation().len());
         let base = bundle.card.source.clone().unwrap_or_else(|| bundle.model.architecture.clone());
         let mut evidence = Evidence::new(format!("{base} on {}", called(&self.data)), &bundle.classes, &tuned.examination);
         evidence.lead = format!("Scores are of the {}: {} pictures. {}", tuned.examined, tuned.examination.report.samples, chosen(tuned));
@@ -38,10 +39,11 @@ impl Finetune {
         evidence.facts.extend(environment_facts(environment));
         evidence.recipe = Some(tuned.recipe.to_toml()?);
         evidence.tables = vec![comparison(tuned)];
-        if tuned.examined == "validation set" {
-            evidence
-                .limits
-                .push("The validation set also chose between head and body, and when to stop: its score is a little too good.".into());
+        evidence.limits.extend(tuned.shared.iter().map(|shared| format!("{shared}.")));
+        if tuned.test.is_none() {
+            let chose =
+                if tuned.phases.len() > 1 { "between head and body, and when to stop" } else { "the head's penalty, or when to stop" };
+            evidence.limits.push(format!("The same pictures also chose {chose}: their score is a little too good."));
         }
         let sha256 = timburn_core::digest::sha256_of_file(file)?;
         evidence.card = Some(ModelCard {
