@@ -152,7 +152,7 @@ fn errors_say_what_to_do_and_have_their_exit_codes() {
         (&["predict", "cat.jpg", "--model", "resnet5"], 4, "did you mean `resnet50"),
         (&["predict", "cat.jpg", "--model", "resnet50"], 4, "put it at"),
         (&["predict", "cat.jpg", "--model", "resnet18", "--weights", "garbage.pth"], 4, "garbage.pth"),
-        (&["predict", "cat.jpg", "--weights", "missing.timburn"], 1, "missing.timburn"),
+        (&["predict", "cat.jpg", "--weights", "missing.timburn"], 4, "missing.timburn"),
         (&["predict", "--nonsense"], 2, "--nonsense"),
     ] {
         let output = timburn(arguments, folder.path());

@@ -91,7 +91,7 @@ fn a_run_is_not_overwritten_unasked_and_nothing_else_ever() {
     let error = RunFolder::resume(&path, &Environment::collect("cpu")).unwrap_err();
     assert!(matches!(error, Error::Checkpoint(CheckpointError::Locked { .. })), "{error}");
     drop(run);
-    assert!(occupied(Overwrite::Refuse).contains("resume it"));
+    assert!(occupied(Overwrite::Refuse).contains("can be resumed"));
     fs::write(path.join("thesis.tex"), "mine").unwrap();
     assert!(occupied(Overwrite::Replace).contains("thesis.tex"));
     fs::rename(path.join("thesis.tex"), folder.path().join("thesis.tex")).unwrap();

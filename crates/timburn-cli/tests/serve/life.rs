@@ -31,7 +31,7 @@ fn what_the_command_line_gets_wrong_is_said_and_nothing_is_served() {
         (&["--port", &port][..], 2, "a port that no other program listens on"),
         (&["--host", "192.0.2.1", "--port", "0"], 2, "an address of this machine"),
         (&["--host", "no such host", "--port", "0"], 2, "an address of this machine"),
-        (&["--port", "0", "missing.timburn"], 1, "missing.timburn"),
+        (&["--port", "0", "missing.timburn"], 4, "missing.timburn"),
         (&["--port", "0", "garbage.timburn"], 4, "garbage.timburn"),
         (&["--port", "0", "resnet5"], 4, "did you mean `resnet50"),
         (&["--port", "0", "resnet50"], 4, "put it at"),

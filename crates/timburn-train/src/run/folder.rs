@@ -349,7 +349,7 @@ fn check_free(path: &Path, overwrite: Overwrite) -> Result<()> {
     } else if !names.iter().any(|name| name == RECIPE) {
         "the folder is not empty and no run's; choose another one".to_owned()
     } else if overwrite == Overwrite::Refuse {
-        "a run is there; choose another folder, or allow to overwrite it (--overwrite)".to_owned()
+        "a run is there; choose another folder, or allow to overwrite it (--overwrite); one of `timburn train` can be resumed".to_owned()
     } else if let Some(name) = names.iter().find(|name| !is_a_run_s(name)) {
         format!("`{name}` in it is no file of a run; move it away first")
     } else {
