@@ -59,6 +59,7 @@ fn pictures_in_two_parts_are_found() {
     assert_eq!(found["shared"][0]["pairs"], serde_json::json!([["train/b/2.jpg", "test/b/5.jpg"]]));
     // Whoever trains on it is told too.
     let output = timburn(&["finetune", "set", "--head-only", "--validation", "0.4", "-o", "out"], folder.path());
+    assert!(output.status.success());
     assert!(stderr(&output).contains("1 of the 2 test pictures are training pictures too"), "{}", stderr(&output));
     assert!(stdout(&output).contains("1 of them are training pictures too"), "{} {}", stdout(&output), stderr(&output));
 }

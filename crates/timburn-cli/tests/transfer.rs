@@ -100,7 +100,11 @@ fn a_folder_becomes_a_classifier_with_evidence_that_predicts_and_is_scored() {
     let kept: Value = serde_json::from_slice(&fs::read(out.join("result.json")).expect("a result")).expect("JSON");
     assert_eq!((&kept["best"], &kept["chosen"]), (&outcome["validation"]["top1"], &"head".into()));
     assert_eq!(kept["validation"]["confusion"].as_array().expect("a table").len(), 2);
-    assert!(fs::read_to_string(out.join("recipe.toml")).expect("a recipe").contains("name = \"efficientnet_lite0.in1k\""));
+    assert!(fs::read_to_string(out.join("recipe.toml")).expect("a recipe").contains("efficientnet_lite0.in1k, head linear"));
+    // It is no run of `train`, which would begin another one in its place.
+    let resumed = timburn(&["train", "--resume", "out", "--data", data], folder.path());
+    assert_eq!(resumed.status.code(), Some(2), "{}", stderr(&resumed));
+    assert!(stderr(&resumed).contains("`timburn finetune` began"), "{}", stderr(&resumed));
 
     // What a dry run promises is what is done, with few pictures of each class too.
     let few = ["finetune", data, "--head-only", "--per-class", "5", "--views", "3", "--dry-run", "--json"];

@@ -153,7 +153,10 @@ impl Sums {
             };
             self.bytes += bytes.len() as u64;
             *self.formats.entry(format).or_default() += 1;
-            self.contents.entry(Sha256::digest(bytes).into()).or_default().push(index);
+            // An empty file is no picture, and no other's copy.
+            if !bytes.is_empty() {
+                self.contents.entry(Sha256::digest(bytes).into()).or_default().push(index);
+            }
             content.decode(&name, options)
         });
         match outcome {

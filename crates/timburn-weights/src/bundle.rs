@@ -1,5 +1,6 @@
 //! The one-file bundle: weights, architecture, classes, preprocessing and card. All that a prediction needs, in a safetensors file whose
-//! metadata holds the rest as JSON, so that every safetensors reader opens it.
+//! metadata holds the rest as JSON, so that every safetensors reader opens it. `timburn.crc32` holds a CRC-32 of each tensor's bytes: who changes
+//! tensors with another program leaves that entry out.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -241,7 +242,9 @@ fn checked(weights: StateDict, checksums: &BTreeMap<String, u32>) -> StateDict {
             let bytes = tensor.bytes()?;
             match crc32fast::hash(&bytes) {
                 found if found == expected => Ok(bytes),
-                found => Err(format!("its checksum is {found:08x}, expected {expected:08x}: the file was damaged after it was written")),
+                found => Err(format!(
+                    "its checksum is {found:08x}, expected {expected:08x}: the file was changed or damaged after it was written"
+                )),
             }
         };
         (key, WeightTensor::new(shape, dtype, Arc::new(read)))

@@ -8,7 +8,7 @@ use timburn_train::metrics::Comparison;
 use timburn_train::report::{Evidence, Table, environment_facts};
 use timburn_train::run::Environment;
 
-use super::contestant::{ClassMap, Contestant, Scoring, Sitting, called};
+use super::contestant::{ClassMap, Contestant, Scoring, Sitting, called, of_weights};
 use super::eval::summary;
 use crate::interrupt::Interrupt;
 use crate::output;
@@ -57,7 +57,8 @@ impl Compare {
     fn score(&self, pairs: Vec<(&Contestant, Sitting)>, part: &str, folder: &Path, device: &Device, interrupt: &Interrupt) -> Result<u8> {
         let mut sittings = Vec::new();
         for (contestant, sitting) in pairs {
-            let found = contestant.examine(&sitting, &self.scoring.terms(), device, &interrupt.stop)?;
+            let found =
+                contestant.examine(&sitting, &self.scoring.terms(), device, &interrupt.stop).map_err(of_weights(&contestant.name))?;
             sittings.push((contestant, sitting, found));
         }
         let [first, second] = sittings.as_slice() else { return Ok(1) };

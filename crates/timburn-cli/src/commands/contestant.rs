@@ -274,13 +274,7 @@ impl Contestant {
             Answers::Gathered(model) => evaluator.examine_until(model.as_ref(), &device, kept, stop, &mut progress),
         };
         bar.finish_and_clear();
-        // No training here whose rate could be lowered.
-        found.map_err(|error| match error {
-            Error::Train(TrainError::NonFiniteSamples { names, .. }) => {
-                WeightsError::NonFinite { name: self.name.clone(), of: names.into_iter().next() }.into()
-            }
-            error => error,
-        })
+        found
     }
 
     /// Explains answers of a sitting.
@@ -297,6 +291,15 @@ impl Contestant {
             Cam::Own(cam) => cam.overlay(image, Some(class)),
             Cam::Gathered(cam) => cam.overlay(image, Some(class)),
         })
+    }
+}
+
+/// An answer that is no number comes of the weights where nothing is trained whose rate could be lowered.
+pub(super) fn of_weights(name: &str) -> impl FnOnce(Error) -> Error {
+    let name = name.to_owned();
+    move |error| match error {
+        Error::Train(TrainError::NonFiniteSamples { names, .. }) => WeightsError::NonFinite { name, of: names.into_iter().next() }.into(),
+        error => error,
     }
 }
 

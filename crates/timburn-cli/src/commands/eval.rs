@@ -9,7 +9,7 @@ use timburn_train::Report;
 use timburn_train::report::{Evidence, environment_facts};
 use timburn_train::run::Environment;
 
-use super::contestant::{ClassMap, Contestant, Scoring, Sitting, called};
+use super::contestant::{ClassMap, Contestant, Scoring, Sitting, called, of_weights};
 use crate::interrupt::Interrupt;
 use crate::output;
 
@@ -66,7 +66,7 @@ impl Eval {
         device: &Device,
         interrupt: &Interrupt,
     ) -> Result<u8> {
-        let found = contestant.examine(sitting, &self.scoring.terms(), device, &interrupt.stop)?;
+        let found = contestant.examine(sitting, &self.scoring.terms(), device, &interrupt.stop).map_err(of_weights(&contestant.name))?;
         let page = if self.scoring.no_report {
             None
         } else {

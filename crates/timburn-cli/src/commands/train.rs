@@ -155,7 +155,12 @@ impl Train {
             }
             (Some(folder), _) => {
                 let document = Document::read(folder.join(RECIPE))?;
-                Ok((resolved(document, &self.set, self.data.as_deref())?, String::new()))
+                let recipe = resolved(document, &self.set, self.data.as_deref())?;
+                if recipe.model.is_none() {
+                    let expected = "the folder of a `timburn train`; what `timburn finetune` began, it begins again (--overwrite)".into();
+                    return Err(Error::Argument { name: "--resume", value: folder.display().to_string(), expected });
+                }
+                Ok((recipe, String::new()))
             }
             (None, Some(path)) => read_recipe(path, &self.set, self.data.as_deref()),
             (None, None) => Err(missing("RECIPE", "none", "a recipe's file or name")),

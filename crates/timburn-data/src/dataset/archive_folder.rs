@@ -106,7 +106,7 @@ impl Archive {
     /// Index and, of a gzipped archive, content of the pictures, sorted by name; `None` for shards.
     fn read(path: &Path, options: &FolderOptions) -> Result<Option<Self>> {
         let wanted = |name: &[u8]| {
-            let visible = name.split(|&byte| byte == b'/').all(|part| !part.starts_with(b"."));
+            let visible = name.split(|&byte| byte == b'/').all(|part| !part.starts_with(b".") && part != b"__MACOSX");
             visible && has_extension(Path::new(&*String::from_utf8_lossy(name)), &options.extensions)
         };
         let (mut members, mut shard) = (Vec::new(), false);

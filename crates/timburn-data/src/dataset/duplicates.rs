@@ -63,7 +63,8 @@ fn by_hash(set: &dyn Dataset, suspects: &[usize], mut progress: impl FnMut(usize
         let receiver = receiver;
         for (done, (index, hash)) in receiver.iter().enumerate() {
             match hash {
-                Ok(hash) => by_hash.entry(hash).or_default().push(index),
+                Ok(Some(hash)) => by_hash.entry(hash).or_default().push(index),
+                Ok(None) => {}
                 Err(error) => log::warn!("not compared with the other pictures: {error}"),
             }
             progress(done + 1);
@@ -73,9 +74,11 @@ fn by_hash(set: &dyn Dataset, suspects: &[usize], mut progress: impl FnMut(usize
     by_hash
 }
 
-fn content_hash(set: &dyn Dataset, index: usize) -> timburn_core::Result<[u8; 32]> {
+/// `None` for nothing: an empty file is no picture, and no other's copy.
+fn content_hash(set: &dyn Dataset, index: usize) -> timburn_core::Result<Option<[u8; 32]>> {
     let mut hash = Sha256::new();
     match set.read(index)? {
+        Content::Encoded(bytes) if bytes.is_empty() => return Ok(None),
         Content::Encoded(bytes) => hash.update(bytes),
         Content::Pixels(image) => {
             // The shape is part of the content; a file of these very bytes is not the same sample.
@@ -83,5 +86,5 @@ fn content_hash(set: &dyn Dataset, index: usize) -> timburn_core::Result<[u8; 32
             hash.update(image.pixels);
         }
     }
-    Ok(hash.finalize().into())
+    Ok(Some(hash.finalize().into()))
 }

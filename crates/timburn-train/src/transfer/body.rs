@@ -65,23 +65,27 @@ impl FineTune {
         // The head was fitted to features of running statistics: with those of a batch it would begin by unlearning.
         let model = if self.batch_statistics { model } else { freeze_statistics(model) };
         let steps = (data.train().len() / self.batch_size.max(1)).max(1) as u64;
-        let mut epoch = 0.0;
-        let (epochs, step) = match self.epochs {
+        let (epochs, epoch) = match self.epochs {
             _ if self.stop.is_requested() => (0, None),
             Epochs::Fixed(epochs) => (epochs, None),
             Epochs::Within { time, .. } if time.is_zero() => (0, None),
             Epochs::Within { time, most } => {
                 let (step, scoring) = self.time_epoch(&model, &with_class_weights(recipe, data)?, data, device)?;
-                epoch = step.as_secs_f64() * steps as f64 + scoring.as_secs_f64();
-                ((time.saturating_sub(started.elapsed()).as_secs_f64() / epoch).floor().min(most as f64) as u64, Some(step))
+                let epoch = Duration::try_from_secs_f64(step.as_secs_f64() * steps as f64 + scoring.as_secs_f64()).unwrap_or(Duration::MAX);
+                let left = time.saturating_sub(started.elapsed());
+                ((left.as_secs_f64() / epoch.as_secs_f64()).floor().min(most as f64) as u64, Some((epoch, left)))
             }
         };
         if epochs == 0 || self.stop.is_requested() {
-            let reason = match step {
+            let reason = match epoch {
                 _ if self.stop.is_requested() => "it was asked to stop".into(),
-                Some(_) => {
-                    let time = if epoch < 100.0 { format!("{:.0} s", epoch.ceil()) } else { format!("{:.0} min", epoch / 60.0) };
-                    format!("an epoch of it would take {time} on this machine: more than the time given")
+                Some((epoch, left)) => {
+                    let time = |time: Duration| match time.as_secs_f64() {
+                        seconds if seconds < 10.0 => format!("{seconds:.1} s"),
+                        seconds if seconds < 100.0 => format!("{seconds:.0} s"),
+                        seconds => format!("{:.0} min", seconds / 60.0),
+                    };
+                    format!("an epoch of it would take {} on this machine, of the time given {} are left", time(epoch), time(left))
                 }
                 None => "no epochs were asked for".into(),
             };
@@ -89,7 +93,7 @@ impl FineTune {
             return Ok(None);
         }
         recipe.train.epochs = epochs;
-        observer.phase(&Phase::Body { epochs, steps, step })?;
+        observer.phase(&Phase::Body { epochs, steps, epoch: epoch.map(|(epoch, _)| epoch) })?;
         let trainer = Trainer::new(recipe.clone(), model.clone(), data.clone(), device)?.with_stop(self.stop.clone());
         let trainer = match &self.checkpoints {
             Some(folder) => trainer.with_checkpoints(CheckpointStore::open(folder, recipe.checkpoints.keep_last)?)?,

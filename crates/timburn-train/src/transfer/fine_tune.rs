@@ -19,12 +19,11 @@ use super::head::{HeadTraining, examine_features, score, with_probe};
 use super::observer::{Baselines, Phase, PhaseReport, TransferObserver};
 use super::tuned::{FineTuned, SharedPictures};
 use super::{Extraction, Features, Probe, body_digest, knn_accuracy};
-use crate::freeze::FreezePlan;
 use crate::loss::{ClassWeights, Loss, LossConfig, WeightRule};
 use crate::metrics::Report;
 use crate::optimizer::{AdamW, OptimizerConfig};
 use crate::predictions::{Examination, Predictions};
-use crate::recipe::{Best, EarlyStopping, ModelSection, OptimizerSection, Recipe, ScheduleSection};
+use crate::recipe::{Best, EarlyStopping, OptimizerSection, Recipe, ScheduleSection};
 use crate::schedule::{Curve, OneCycle, ScheduleConfig};
 use crate::trainer::{Ending, Evaluator, StopFlag, TrainData, with_class_weights};
 
@@ -168,26 +167,6 @@ impl FineTune {
         Ok(recipe)
     }
 
-    /// The recipe with everything that `timburn train` would have to know: the network, its head, what is left as it is, the classes' weights.
-    ///
-    /// # Errors
-    /// As [`recipe`](Self::recipe).
-    pub fn recorded(&self, bundle: &Bundle, outputs: usize) -> Result<Recipe> {
-        Ok(self.with_model(self.recipe(&bundle.preprocessing, outputs)?, bundle))
-    }
-
-    fn with_model(&self, mut recipe: Recipe, bundle: &Bundle) -> Recipe {
-        let own = bundle.model.options.clone();
-        recipe.model = Some(ModelSection {
-            name: bundle.card.name.clone().unwrap_or_else(|| bundle.model.architecture.clone()),
-            pretrained: true,
-            weights: None,
-            freeze: self.freeze.clone().map(FreezePlan::Until),
-            options: ModelOptions { classes: self.single_logit.then_some(1), head: self.head.clone(), seed: self.seed, ..own },
-        });
-        recipe
-    }
-
     /// Fine-tunes the model of `bundle` to the classes of `splits`.
     ///
     /// # Errors
@@ -239,6 +218,9 @@ impl FineTune {
         let others = held.into_iter().chain(test.as_ref().map(|test| ("test", test)));
         let shared: Vec<SharedPictures> = others.filter_map(|(part, other)| SharedPictures::of(data.train(), part, other)).collect();
         shared.iter().for_each(|shared| log::warn!("{shared}"));
+        if self.stop.is_requested() {
+            return Err(TrainError::Interrupted.into());
+        }
 
         let weighted = with_class_weights(&recipe, &data)?;
         let weights = weighted.loss.class_weights().unwrap_or_default();
@@ -287,7 +269,6 @@ impl FineTune {
         if test.is_some() {
             bad.extend(examination.bad.iter().cloned());
         }
-        let recipe = self.with_model(recipe, bundle);
         let bundle = self.bundle(bundle, &model, &options, &classes, &recipe, &validation_report)?;
         Ok(FineTuned {
             bundle,

@@ -26,8 +26,8 @@ pub enum Phase {
         epochs: u64,
         /// Steps of each.
         steps: u64,
-        /// What one step takes, where it was measured.
-        step: Option<Duration>,
+        /// What one of them takes with the scoring after it, where that was measured.
+        epoch: Option<Duration>,
     },
     /// The body is not trained, and why.
     NoBody {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use serde::Serialize;
 use timburn_core::Result;
 use timburn_data::loader::BadFile;
 use timburn_data::{Dataset, DynDataset, find_shared};
@@ -15,8 +16,8 @@ use crate::predictions::Examination;
 use crate::recipe::Recipe;
 use crate::trainer::TrainData;
 
-/// Most training pictures that are compared with those held out.
-const MOST_COMPARED: usize = 200_000;
+/// Most pictures that are compared, in all: some seconds where all of them have to be read.
+const MOST_COMPARED: usize = 100_000;
 
 /// A fine-tuned model and how it came about.
 pub struct FineTuned {
@@ -52,7 +53,7 @@ pub struct FineTuned {
 }
 
 /// Training pictures among those that a model is scored by, byte for byte: the score is the better for them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SharedPictures {
     /// `validation` or `test`.
     pub part: &'static str,
@@ -67,8 +68,8 @@ pub struct SharedPictures {
 impl SharedPictures {
     /// Looks for them, unless there are so many pictures that it would take as long as the rest.
     pub(super) fn of(train: &DynDataset, part: &'static str, other: &DynDataset) -> Option<Self> {
-        if train.len() > MOST_COMPARED {
-            log::debug!("{} training pictures are not compared with the {part} set; `timburn data inspect` does it", train.len());
+        if train.len() + other.len() > MOST_COMPARED {
+            log::info!("the training pictures are not compared with the {part} set, which is large; `timburn data inspect` does it");
             return None;
         }
         let pairs = find_shared(train, other);

@@ -36,7 +36,7 @@ pub struct Contents {
 /// `model_state_dict`, `model` or `net` is found; what is not a tensor is ignored.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`WeightsError::UnknownFormat`], [`WeightsError::Corrupt`].
+/// [`WeightsError::Open`] and [`Error::Io`] when the file cannot be opened or read, [`WeightsError::UnknownFormat`], [`WeightsError::Corrupt`].
 pub fn read_weights(path: impl AsRef<Path>) -> Result<StateDict> {
     read_contents(path).map(|contents| contents.weights)
 }

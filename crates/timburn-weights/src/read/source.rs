@@ -19,8 +19,12 @@ pub(crate) enum Source {
 impl Source {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        let len = file.metadata()?.len();
-        Ok(Self::File { file: Positioned::new(file), len })
+        let metadata = file.metadata()?;
+        // Linux opens folders too.
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Self::File { file: Positioned::new(file), len: metadata.len() })
     }
 
     pub(crate) fn len(&self) -> u64 {

@@ -14,7 +14,7 @@ use timburn_models::Head;
 use timburn_train::run::{Environment, Overwrite};
 use timburn_train::transfer::{Epochs, FineTune, FineTuned, PhaseReport};
 use timburn_train::{Recorder, RunFolder, StopFlag};
-use timburn_weights::{HubOptions, resolve};
+use timburn_weights::{Bundle, HubOptions, resolve};
 
 use self::screen::Screen;
 use super::estimate::check_place;
@@ -180,7 +180,7 @@ impl Finetune {
         let bundle = resolve(self.model.as_deref(), self.weights.as_deref(), &HubOptions::from_env(), &progress)?;
         progress.clear();
         let outputs = if self.sigmoid { 1 } else { splits.classes().len() };
-        let recipe = self.job(StopFlag::default())?.recorded(&bundle, outputs)?;
+        let recipe = self.job(StopFlag::default())?.recipe(&bundle.preprocessing, outputs)?;
         if self.sigmoid && splits.classes().len() != 2 {
             let expected = "two classes".into();
             return Err(Error::Argument { name: "--sigmoid", value: format!("{} classes", splits.classes().len()), expected });
@@ -199,7 +199,7 @@ impl Finetune {
         // Before the folder: who interrupts from here on leaves none.
         let interrupt = listen()?;
         let mut job = self.job(interrupt.stop.clone())?;
-        let folder = RunFolder::create(&path, overwrite, &recipe.to_toml()?, &environment)?;
+        let folder = RunFolder::create(&path, overwrite, &self.text(&recipe, &base(&bundle))?, &environment)?;
         job.checkpoints = Some(folder.checkpoints());
         let screen = Screen::new(self.events, self.is_quiet());
         screen.note(&format!("{}: {} pictures of {} classes", self.data.display(), splits.train.len(), splits.classes().len()));
@@ -273,7 +273,7 @@ impl Finetune {
         json!({
             "run": run, "model": file, "report": page, "chosen": tuned.chosen, "interrupted": tuned.interrupted, "bad": tuned.bad.len(),
             "validation": summary(&tuned.validation), "test": tuned.test.as_ref().map(summary),
-            "baselines": { "knn": tuned.baselines.knn, "probe": tuned.baselines.probe },
+            "shared": tuned.shared, "baselines": { "knn": tuned.baselines.knn, "probe": tuned.baselines.probe },
             "phases": tuned.phases.iter().map(phase).collect::<Vec<_>>(),
         })
     }
@@ -324,7 +324,7 @@ impl Finetune {
     }
 }
 
-/// The outcome for `result.json`: with all of the reports, as a run of `timburn train` leaves it, of the model that was chosen.
+/// The outcome for `result.json`: with the whole reports, of the model that was chosen.
 fn result(value: &Value, tuned: &FineTuned) -> Value {
     let mut result = value.clone();
     if let Some(fields) = result.as_object_mut() {
@@ -333,6 +333,11 @@ fn result(value: &Value, tuned: &FineTuned) -> Value {
         fields.insert("test".into(), json!(tuned.test));
     }
     result
+}
+
+/// What the network's weights are called.
+fn base(bundle: &Bundle) -> String {
+    bundle.card.name.clone().or_else(|| bundle.card.source.clone()).unwrap_or_else(|| bundle.model.architecture.clone())
 }
 
 /// As `--head` takes it.

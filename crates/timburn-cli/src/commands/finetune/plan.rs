@@ -26,7 +26,7 @@ impl Finetune {
         let (train, classes) = (splits.train.len(), splits.classes().len());
         let (validation, test) = (splits.validation.as_ref().map(Dataset::len), splits.test.as_ref().map(Dataset::len));
         // Divided as it will be: what is held out counts, and is seen once.
-        let data = TrainData::new(&self.job(StopFlag::default())?.recorded(bundle, outputs)?, splits)?;
+        let data = TrainData::new(&self.job(StopFlag::default())?.recipe(&bundle.preprocessing, outputs)?, splits)?;
         let (seen, scored) = (data.train().len(), data.validation().len());
         let passes = seen * usize::from(self.views) + scored;
         let time = forward_time(&Compiled::new(model, &device)?, &bundle.preprocessing, passes, usize::from(self.batch), &device)?;

@@ -4,15 +4,28 @@ use timburn_core::Result;
 use timburn_core::device::Device;
 use timburn_data::{Dataset, Rgb8Image};
 use timburn_infer::GradCam;
-use timburn_train::RunFolder;
 use timburn_train::report::{Evidence, ModelCard, Table, environment_facts};
 use timburn_train::run::Environment;
 use timburn_train::transfer::FineTuned;
+use timburn_train::{Recipe, RunFolder};
 
 use super::super::contestant::called;
-use super::Finetune;
+use super::{Finetune, named};
 
 impl Finetune {
+    /// The recipe of the body's training as TOML, below what it does not say.
+    pub(super) fn text(&self, recipe: &Recipe, base: &str) -> Result<String> {
+        let from = self.weights.as_ref().map_or_else(String::new, |file| format!(" of {}", file.display()));
+        let frozen = self.freeze.as_ref().map_or_else(String::new, |stage| format!(", everything up to `{stage}` as it was"));
+        let views = if self.views > 1 { format!(", {} views", self.views) } else { String::new() };
+        let head = named(&self.head);
+        Ok(format!(
+            "# How `timburn finetune` trains the whole network: {base}{from}, head {head} (trained alone before{views}){frozen}, batch norm with \
+             the statistics it had.\n# `timburn finetune` does it again; `timburn train` would do something else.\n\n{}",
+            recipe.to_toml()?
+        ))
+    }
+
     /// Writes the report and the model card beside the model.
     pub(super) fn report(
         &self,
@@ -27,7 +40,7 @@ impl Finetune {
         let explain = |image: &Rgb8Image, class: usize| cam.overlay(image, Some(class));
         let summary = folder.summary()?;
         let data = self.data.display().to_string();
-        let unread = if tuned.bad.is_empty() { String::new() } else { format!("; {} of them could not be read", tuned.bad.len()) };
+        let unread = if tuned.bad.is_empty() { String::new() } else { format!("; {} of all could not be read", tuned.bad.len()) };
         let sizes = format!("{} for training, {} for validation{unread}", tuned.data.train().len(), tuned.data.validation().len());
         let base = bundle.card.source.clone().unwrap_or_else(|| bundle.model.architecture.clone());
         let mut evidence = Evidence::new(format!("{base} on {}", called(&self.data)), &bundle.classes, &tuned.examination);
@@ -37,7 +50,7 @@ impl Finetune {
         evidence.grad_cam = Some(&explain);
         evidence.facts = vec![("Data".into(), format!("{data}: {sizes}")), ("Body".into(), base.clone())];
         evidence.facts.extend(environment_facts(environment));
-        evidence.recipe = Some(tuned.recipe.to_toml()?);
+        evidence.recipe = Some(self.text(&tuned.recipe, &base)?);
         evidence.tables = vec![comparison(tuned)];
         evidence.limits.extend(tuned.shared.iter().map(|shared| format!("{shared}.")));
         if tuned.test.is_none() {
@@ -97,7 +110,7 @@ fn comparison(tuned: &FineTuned) -> Table {
         vec![name.to_owned(), score, phase.epochs.to_string(), format!("{:.1} s", phase.time.as_secs_f64())]
     }));
     Table {
-        caption: "Ways to the answer, on the validation set".into(),
+        caption: format!("Ways to the answer, on the {}", if tuned.data.scores_on_test { "test set" } else { "validation set" }),
         head: vec!["".into(), "top-1".into(), "epochs".into(), "time".into()],
         rows,
     }

@@ -64,9 +64,9 @@ impl TransferObserver for Screen {
                 self.bar(0, "head {msg}");
                 self.event(&json!({ "event": "head" }))
             }
-            Phase::Body { epochs, steps, step } => {
+            Phase::Body { epochs, steps, epoch } => {
                 self.epochs = *epochs;
-                let estimate = step.map(|step| step.as_secs_f64() * (*steps * *epochs) as f64);
+                let estimate = epoch.map(|epoch| epoch.as_secs_f64() * *epochs as f64);
                 let about = estimate.map_or_else(String::new, |seconds| format!(", about {:.0} min", (seconds / 60.0).ceil()));
                 let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
                 self.note(&format!("body        {} of {}{about}", counted(*epochs, "epoch"), counted(*steps, "step")));
