@@ -23,6 +23,7 @@ class CifarBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU()
         self.stride = stride
         # Split evenly before and after the kept channels, as akamaster/pytorch_resnet_cifar10 does.
         self.padding = (planes - inputs) // 2
@@ -30,8 +31,8 @@ class CifarBlock(nn.Module):
     def forward(self, x):
         shortcut = x[:, :, :: self.stride, :: self.stride]
         shortcut = F.pad(shortcut, (0, 0, 0, 0, self.padding, self.padding))
-        x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)) + shortcut)
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)) + shortcut)
 
 
 class CifarResNet(nn.Module):
@@ -42,6 +43,7 @@ class CifarResNet(nn.Module):
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
+        self.relu = nn.ReLU()
         self.layer1 = self.stage(16, 16, 1, blocks)
         self.layer2 = self.stage(16, 32, 2, blocks)
         self.layer3 = self.stage(32, 64, 2, blocks)
@@ -53,7 +55,7 @@ class CifarResNet(nn.Module):
         return nn.Sequential(CifarBlock(inputs, planes, stride), *rest)
 
     def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean((2, 3)))
 
@@ -161,7 +163,7 @@ VARIANTS = {
     "resnet32": cifar_variant(32),
     "resnet44": cifar_variant(44),
     "resnet56": cifar_variant(56),
-    "resnet110": cifar_variant(110),
+    "resnet110": cifar_variant(110, train_bias_offset=2.25),
     "resnet50_os16": torchvision_variant("resnet50", {"replace_stride_with_dilation": [False, False, True]}),
     "resnet50_os8": torchvision_variant("resnet50", {"replace_stride_with_dilation": [False, True, True]}),
     "resnet18_in1": torchvision_variant("resnet18", in_channels=1),
@@ -171,7 +173,7 @@ VARIANTS = {
     "tf_efficientnet_lite2": lite_variant(2),
     "tf_efficientnet_lite3": lite_variant(3),
     # The offset at which no activation meets a kink.
-    "tf_efficientnet_lite4": lite_variant(4, train_bias_offset=2.5),
+    "tf_efficientnet_lite4": lite_variant(4, train_bias_offset=2.7),
     # The last block of each resolution, the 320-channel block, and the 1280-channel head.
     "mobilenet_v2": torchvision_variant(
         "mobilenet_v2",

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import formula
 import golden
+import kinks
 from models import VARIANTS, Variant, reference
 
 EVAL_BATCH = 2
@@ -103,6 +104,10 @@ def variant_golden(name: str) -> dict:
         "logits": logits,
     }
 
+    batch = formula.images("input0", (variant.train_batch, variant.in_channels, *variant.train_size))
+    nearest, layer = kinks.margin(reference(name, variant.train_bias_offset), batch)
+    if nearest < kinks.LEAST:
+        raise SystemExit(f"{name}: {layer} lies {nearest:.1e} from a kink, expected {kinks.LEAST}: choose another train_bias_offset")
     losses, gradients, statistics = train(reference(name, variant.train_bias_offset), variant)
     losses64, gradients64, statistics64 = train(reference(name, variant.train_bias_offset).double(), variant)
     document["train"] = {

@@ -272,7 +272,7 @@ fn a_stop_is_heard_in_every_phase() {
 
 #[test]
 fn too_little_time_trains_no_body() {
-    for (time, said) in [(Duration::ZERO, "no epochs"), (Duration::from_nanos(1), "more than the time given")] {
+    for (time, said) in [(Duration::ZERO, "no epochs"), (Duration::from_nanos(1), "of the time given 0.0 s are left")] {
         let mut watch = Watch::default();
         let tuned = watched(&FineTune { epochs: Epochs::Within { time, most: 5 }, ..job(0) }, &mut watch).unwrap();
         assert_eq!((tuned.phases.len(), tuned.chosen, tuned.interrupted), (1, "head", false));
