@@ -74,6 +74,19 @@ impl Server {
         std::fs::read_to_string(self.folder.path().join("log")).expect("a log")
     }
 
+    /// The log, as soon as it holds a whole line with `words`: a line is written after its answer is on its way.
+    pub(crate) fn log_with(&self, words: &str) -> String {
+        let started = Instant::now();
+        loop {
+            let log = self.log();
+            let whole = log.rsplit_once('\n').is_some_and(|(lines, _)| lines.contains(words));
+            if whole || started.elapsed() > Duration::from_secs(20) {
+                return log;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().expect("kill");
         assert!(status.success());

@@ -201,7 +201,7 @@ fn the_page_the_description_and_the_figures_are_served() {
     assert!(!cfg!(target_os = "linux") || resident.parse::<u64>().expect("a number") > 1 << 20);
 
     // One line a request: time, id, method, path without query, status, bytes, time taken.
-    let log = server.log();
+    let log = server.log_with(" my-id_7 ");
     let line = log.lines().find(|line| line.contains(" my-id_7 ")).expect("a line");
     let words: Vec<&str> = line.split(' ').collect();
     assert!(words.len() == 7 && words[0].ends_with('Z') && words[6].ends_with("ms"), "{line}");
