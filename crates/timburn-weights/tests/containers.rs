@@ -140,5 +140,5 @@ fn lying_safetensors_headers_are_refused_before_memory_is_taken() {
     }
     std::fs::write(folder.path().join("text"), "hello world, no weights here").unwrap();
     assert!(matches!(read_weights(folder.path().join("text")), Err(Error::Weights(WeightsError::UnknownFormat { .. }))));
-    assert!(matches!(read_weights(folder.path().join("missing")), Err(Error::Io { .. })));
+    assert!(matches!(read_weights(folder.path().join("missing")), Err(Error::Weights(WeightsError::Open { .. }))));
 }
