@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use timburn_core::Result;
-use timburn_data::{Dataset, Loader, Pipeline};
+use timburn_data::loader::Batch;
+use timburn_data::transform::Transform;
+use timburn_data::{Dataset, DynDataset, Loader, Pipeline};
 use timburn_models::{ImageModel, Model, load_state_dict, state_dict};
 
 use super::fine_tune::{Epochs, FineTune};
@@ -70,8 +72,7 @@ impl FineTune {
             Epochs::Fixed(epochs) => (epochs, None),
             Epochs::Within { time, .. } if time.is_zero() => (0, None),
             Epochs::Within { time, most } => {
-                let (step, scoring) = self.time_epoch(&model, &with_class_weights(recipe, data)?, data, device)?;
-                let epoch = Duration::try_from_secs_f64(step.as_secs_f64() * steps as f64 + scoring.as_secs_f64()).unwrap_or(Duration::MAX);
+                let epoch = self.time_epoch(&model, &with_class_weights(recipe, data)?, data, steps, device)?;
                 let left = time.saturating_sub(started.elapsed());
                 ((left.as_secs_f64() / epoch.as_secs_f64()).floor().min(most as f64) as u64, Some((epoch, left)))
             }
@@ -122,38 +123,38 @@ impl FineTune {
         Ok(Some((tuned, PhaseReport { name: "body", epochs, time: started.elapsed(), report }, outcome.ending)))
     }
 
-    /// What a training step takes, and what scoring the validation set after an epoch does: the faster of two steps or batches after one that is
-    /// not counted, with their pictures' decoding.
-    fn time_epoch(&self, model: &Model, recipe: &Recipe, data: &TrainData, device: &Device) -> Result<(Duration, Duration)> {
-        let pipeline = Pipeline::new(recipe.augment.train.clone())?;
-        let loader = Loader::new(data.train().clone(), Arc::new(pipeline), self.in_order())?;
-        let mut learner = Learner::new(recipe, model.clone(), device, 1)?;
-        let mut fastest = Duration::MAX;
-        let mut started = Instant::now();
-        for (number, batch) in loader.epoch(0).take(3).enumerate() {
-            let batch = batch?;
-            if self.stop.is_requested() {
-                break;
-            }
-            if batch.is_empty() {
-                continue;
-            }
-            let on = learner.device().clone();
+    /// What the training of an epoch of `steps` steps takes, and the scoring of the validation set after it.
+    fn time_epoch(&self, model: &Model, recipe: &Recipe, data: &TrainData, steps: u64, device: &Device) -> Result<Duration> {
+        let learner = Learner::new(recipe, model.clone(), device, 1)?;
+        let on = learner.device().clone();
+        let (learner, training) = self.time_picture(data.train(), &recipe.augment.train, learner, |mut learner, batch| {
             let targets = crate::loss::Targets::classes(&batch.labels, data.classes().len(), &on)?;
             learner.backward(batch.images(&data.normalization(), &on)?, targets, batch.targets(&on))?;
-            learner = learner.update()?.0;
-            if number > 0 || data.train().len() <= self.batch_size {
-                fastest = fastest.min(started.elapsed());
-            }
-            started = Instant::now();
-        }
+            Ok(learner.update()?.0)
+        })?;
+        let on = on.inner();
+        let (_, scoring) = self.time_picture(data.validation(), &recipe.augment.evaluation, learner.valid(), |model, batch| {
+            // Reading the answer waits for a device that computes on its own.
+            let _ = model.forward(batch.images(&data.normalization(), &on)?).into_data();
+            Ok(model)
+        })?;
+        let pictures = steps as f64 * self.batch_size.min(data.train().len()) as f64;
+        Ok(Duration::try_from_secs_f64(training * pictures + scoring * data.validation().len() as f64).unwrap_or(Duration::MAX))
+    }
 
-        let pipeline = Pipeline::new(recipe.augment.evaluation.clone())?;
-        let loader = Loader::new(data.validation().clone(), Arc::new(pipeline), self.in_order())?;
-        let (model, on) = (learner.valid(), learner.device().clone().inner());
-        let mut picture = f64::INFINITY;
+    /// Seconds that `work` takes for a picture, its decoding included: the faster of two batches after a first one, which counts where it is the
+    /// only one. Infinite where there is none.
+    fn time_picture<S>(
+        &self,
+        dataset: &DynDataset,
+        transforms: &[Transform],
+        mut state: S,
+        mut work: impl FnMut(S, &Batch) -> Result<S>,
+    ) -> Result<(S, f64)> {
+        let loader = Loader::new(dataset.clone(), Arc::new(Pipeline::new(transforms.to_vec())?), self.in_order())?;
+        let (mut first, mut fastest) = (None, f64::INFINITY);
         let mut started = Instant::now();
-        for (number, batch) in loader.epoch(0).take(3).enumerate() {
+        for batch in loader.epoch(0).take(3) {
             let batch = batch?;
             if self.stop.is_requested() {
                 break;
@@ -161,14 +162,14 @@ impl FineTune {
             if batch.is_empty() {
                 continue;
             }
-            // Reading the answer waits for a device that computes on its own.
-            let _ = model.forward(batch.images(&data.normalization(), &on)?).into_data();
-            if number > 0 || data.validation().len() <= self.batch_size {
-                picture = picture.min(started.elapsed().as_secs_f64() / batch.labels.len().max(1) as f64);
+            state = work(state, &batch)?;
+            let taken = started.elapsed().as_secs_f64() / batch.len() as f64;
+            match first {
+                None => first = Some(taken),
+                Some(_) => fastest = fastest.min(taken),
             }
             started = Instant::now();
         }
-        let scoring = picture * data.validation().len() as f64;
-        Ok((fastest, Duration::try_from_secs_f64(scoring).unwrap_or_default()))
+        Ok((state, if fastest.is_finite() { fastest } else { first.unwrap_or(fastest) }))
     }
 }

@@ -19,11 +19,11 @@ impl Finetune {
         let frozen = self.freeze.as_ref().map_or_else(String::new, |stage| format!(", everything up to `{stage}` as it was"));
         let views = if self.views > 1 { format!(", {} views", self.views) } else { String::new() };
         let head = named(&self.head);
-        Ok(format!(
-            "# How `timburn finetune` trains the whole network: {base}{from}, head {head} (trained alone before{views}){frozen}, batch norm with \
-             the statistics it had.\n# `timburn finetune` does it again; `timburn train` would do something else.\n\n{}",
-            recipe.to_toml()?
-        ))
+        let how = format!("{base}{from}, head {head} (trained alone before{views}){frozen}, batch norm with the statistics it had");
+        // A name or path with a line break would leave the comment.
+        let how = how.replace(char::is_control, " ");
+        let again = "`timburn finetune` does it again; `timburn train` would do something else.";
+        Ok(format!("# How `timburn finetune` trains the whole network: {how}.\n# {again}\n\n{}", recipe.to_toml()?))
     }
 
     /// Writes the report and the model card beside the model.
